@@ -1,0 +1,38 @@
+# The verbs of the house. PYTHON is the interpreter that the virtual environment is made with.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+OUT ?= gpu_out
+export OMP_NUM_THREADS ?= 2
+
+.PHONY: install quickstart test test-all soak lint gpu
+
+$(BIN)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install -q --upgrade pip
+	# the CPU build of torch first, so that no other package pulls the one for GPUs
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e '.[dev,cpu]'
+	touch $@
+
+install: $(BIN)/.installed
+
+quickstart: install
+	$(BIN)/vlseg quickstart
+
+test: install
+	$(BIN)/python -m pytest -m "not slow and not soak and not gpu and not network"
+
+test-all: install
+	$(BIN)/python -m pytest -m "not soak and not gpu"
+
+soak: install
+	$(BIN)/python -m pytest -m "soak or slow"
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+
+gpu:
+	OUT=$(OUT) sh kernels/gpu.sh

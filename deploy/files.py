@@ -1,0 +1,182 @@
+"""Files that are written whole or not at all, and the hashes that prove what was read."""
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from .errors import UserError
+
+PARTIAL = ".partial"
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+
+
+def sha256(path: Path | str) -> str:
+    """Return the SHA-256 of a file's bytes as 64 lower-case hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+@contextmanager
+def atomic_folder(dest: Path | str, marker: str, overwrite: bool = False) -> Iterator[Path]:
+    """Hand out a temporary sibling of `dest`; when the block ends well, it becomes `dest` in one rename.
+
+    The block must write the file `marker` (`manifest.json`, `run.json`): by it a folder is known as ours. Where `dest`
+    exists, an empty folder is used, a folder of ours is replaced with `overwrite`, and anything else is refused and
+    left as it is. If the block fails, nothing is left behind; if the process is killed, a hidden folder ending in
+    `.partial` stays, which no reader takes for a whole one.
+
+    Raises:
+        UserError: `dest` is not ours, or ours without `overwrite`, or cannot be written.
+    """
+    dest = Path(dest).resolve()
+    _check_free(dest, marker, overwrite)
+    partial = _make_partial(dest)
+    try:
+        with _writing(dest):
+            yield partial
+            if not (partial / marker).is_file():
+                raise RuntimeError(f"the block for {dest} ended without writing {marker}")
+            _sync_tree(partial)
+        _check_free(dest, marker, overwrite)
+        with _writing(dest):
+            _swap(partial, dest)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def atomic_write(path: Path | str, data: bytes | str) -> None:
+    """Write a file whole: a reader sees the old bytes or the new ones, never a part. Text is UTF-8.
+
+    Raises:
+        UserError: the folder does not exist or cannot be written, or the disk is full.
+    """
+    path = Path(path)
+    partial = _partial_name(path)
+    with _writing(path, anything=True):
+        try:
+            with open(partial, "xb") as file:
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        _sync(path.parent)
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented JSON, whole; NaN and infinity are refused, since JSON has no word for them."""
+    atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """Return what a JSON file holds.
+
+    Raises:
+        UserError: the file is absent, unreadable or not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not valid JSON ({error}): expected UTF-8 JSON, correct or restore the file"
+        ) from error
+
+
+def is_partial(path: Path | str) -> bool:
+    """Is this what an unfinished write left behind?"""
+    return Path(path).name.endswith(PARTIAL)
+
+
+def inside(folder: Path, name: str) -> Path | None:
+    """Return the file that the relative `name` means inside `folder`, or None where it leads out of it.
+
+    Absolute names, `..` and symbolic links that end outside all lead out.
+    """
+    pure = Path(name)
+    if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
+        return None
+    root = folder.resolve()
+    return folder / name if (root / name).resolve().is_relative_to(root) else None
+
+
+def _partial_name(dest: Path) -> Path:
+    return dest.parent / f".{dest.name}.{secrets.token_hex(4)}{PARTIAL}"
+
+
+def _make_partial(dest: Path) -> Path:
+    partial = _partial_name(dest)
+    with _writing(dest, anything=True):
+        dest.parent.mkdir(parents=True, exist_ok=True)
+        partial.mkdir()
+    return partial
+
+
+def _check_free(dest: Path, marker: str, overwrite: bool) -> None:
+    if not dest.exists():
+        return
+    if not dest.is_dir():
+        raise UserError(f"{dest} is a file, expected a folder to write: choose another name")
+    if not any(dest.iterdir()):
+        return
+    if not (dest / marker).is_file():
+        raise UserError(
+            f"{dest} exists and is not ours (it holds no {marker}), so it is never deleted: choose another name"
+        )
+    if not overwrite:
+        raise UserError(f"{dest} exists already: choose another name, or ask for it to be overwritten")
+
+
+def _swap(partial: Path, dest: Path) -> None:
+    """Rename over nothing or an empty folder; a full folder steps aside first and comes back if the rename fails."""
+    if not dest.exists() or not any(dest.iterdir()):
+        os.replace(partial, dest)
+        _sync(dest.parent)
+        return
+    old = _partial_name(dest)
+    os.replace(dest, old)
+    try:
+        os.replace(partial, dest)
+    except OSError:
+        os.replace(old, dest)
+        raise
+    _sync(dest.parent)
+    shutil.rmtree(old)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _sync_tree(folder: Path) -> None:
+    for root, _, names in os.walk(folder):
+        for name in names:
+            _sync(Path(root) / name)
+        _sync(Path(root))
+
+
+@contextmanager
+def _writing(dest: Path, anything: bool = False) -> Iterator[None]:
+    """Turn the system's refusal to write into one sentence; other errors of the block pass through."""
+    try:
+        yield
+    except OSError as error:
+        if not anything and error.errno not in _FULL:
+            raise
+        raise UserError(f"cannot write {dest}: {error.strerror}; nothing was changed, choose another place") from error

@@ -1,0 +1,224 @@
+"""What a bundle says about itself: `manifest.json`, read strictly and believed only with its hashes.
+
+A bundle is a folder: the ONNX parts, the tokenizer (or the fixed prompts' embeddings), and this manifest.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .errors import BundleError, UserError
+from .files import inside, read_json, sha256, write_json
+
+SCHEMA_VERSION = 1
+MANIFEST = "manifest.json"
+FIXED_TEXT = "fixed_text.npy"
+PARTS = ("image", "text", "decoder")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A bundle's description; a run described the same way lets one code evaluate both.
+
+    Attributes:
+        name: what the bundle is called in tables.
+        method: `backbone/method`, such as `clipseg/dense-vl`.
+        size: `tiny`, `base`, ...
+        backbone: id of the frozen weights.
+        weights_hash: SHA-256 of the frozen weights.
+        image_size: side of the square input, pixels.
+        mean: per channel, on pixels scaled to 0..1.
+        std: per channel.
+        threshold: probability (0..1) above which a pixel is the object, chosen on validation.
+        tokenizer: file name, or None where the prompts are fixed.
+        text_depends_on_image: the text embedding cannot be cached by prompt alone.
+        parts: file name of `image`, `text` and `decoder`; `text` is None where the prompts are fixed.
+        axes: for each part, input or output name -> dims, a dim being a number or a name.
+        fixed_prompts: the prompts whose embeddings are in `fixed_text.npy`, float32 (n, 2, R).
+        precision: `fp32`, `fp16`, ...
+        opset: ONNX opset.
+        folds: what was folded, as the export wrote it.
+        files: SHA-256 of every file but the manifest.
+        parity: the certificate of the export.
+        training: metrics of the training.
+        versions: of the libraries that made the bundle.
+        created: ISO 8601 date.
+        schema_version: of this description.
+    """
+
+    name: str
+    method: str
+    size: str
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    threshold: float = 0.5
+    backbone: str = ""
+    weights_hash: str = ""
+    tokenizer: str | None = "tokenizer.json"
+    text_depends_on_image: bool = False
+    parts: dict[str, str | None] = field(default_factory=dict)
+    axes: dict[str, dict[str, list[int | str]]] = field(default_factory=dict)
+    fixed_prompts: list[str] = field(default_factory=list)
+    precision: str = "fp32"
+    opset: int = 20
+    folds: list[Any] = field(default_factory=list)
+    files: dict[str, str] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    schema_version: int = SCHEMA_VERSION
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as plain JSON values."""
+        return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
+
+    def save(self, folder: Path | str) -> "Manifest":
+        """Hash every file of `folder`, write `manifest.json` there and return the manifest with the hashes.
+
+        Raises:
+            BundleError: this manifest would not load again.
+        """
+        folder = Path(folder)
+        names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+        sealed = replace(self, files={name: sha256(folder / name) for name in names if name != MANIFEST})
+        _check(_parse(sealed.to_json(), folder), folder)
+        write_json(folder / MANIFEST, sealed.to_json())
+        return sealed
+
+    @classmethod
+    def load(cls, folder: Path | str) -> "Manifest":
+        """Read and check a bundle's manifest and the hash of every file it lists.
+
+        Raises:
+            BundleError: no bundle, another schema, a malformed field, a file that is missing, changed or outside.
+        """
+        folder = Path(folder)
+        manifest = _parse(_read(folder), folder)
+        _check(manifest, folder)
+        _check_files(manifest, folder)
+        return manifest
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    if not (folder / MANIFEST).is_file():
+        raise BundleError(f"{folder} is not a bundle (no {MANIFEST}): make one with `vlseg export RUN BUNDLE`")
+    try:
+        values = read_json(folder / MANIFEST)
+    except UserError as error:
+        raise BundleError(str(error)) from error
+    if not isinstance(values, dict):
+        raise BundleError(
+            f"{folder / MANIFEST} holds a {type(values).__name__}, expected an object: export the bundle again"
+        )
+    return values
+
+
+def _parse(values: dict[str, Any], folder: Path) -> Manifest:
+    version = values.get("schema_version")
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{folder} has manifest schema {version!r}, this vlseg reads {SCHEMA_VERSION}: "
+            "install the vlseg that wrote it, or export the bundle again with this one"
+        )
+    known = {item.name for item in fields(Manifest)}
+    if unknown := sorted(values.keys() - known):
+        raise BundleError(f"{folder} has unknown manifest fields {', '.join(unknown)}: install the vlseg that wrote it")
+    if missing := sorted(known - values.keys()):
+        raise BundleError(f"{folder} lacks the manifest fields {', '.join(missing)}: export the bundle again")
+    for name, (right, expected) in _RULES.items():
+        if not right(values[name]):
+            raise BundleError(
+                f"{folder}: manifest field {name} is {values[name]!r}, expected {expected}: export it again"
+            )
+    return Manifest(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
+
+
+def _check(manifest: Manifest, folder: Path) -> None:
+    """Check what the fields say of each other: every file that is used is listed, and either text or fixed prompts."""
+    if manifest.parts.keys() != set(PARTS):
+        raise BundleError(
+            f"{folder}: manifest parts are {sorted(manifest.parts)}, expected {', '.join(PARTS)}: export it again"
+        )
+    fixed = bool(manifest.fixed_prompts)
+    text = [manifest.parts["text"], manifest.tokenizer]
+    if fixed == (text[0] is not None):
+        raise BundleError(
+            f"{folder} must have either a text part or fixed prompts, not both or neither: export it again"
+        )
+    used = [manifest.parts["image"], manifest.parts["decoder"], *([FIXED_TEXT] if fixed else text)]
+    if lost := [str(name) for name in used if name not in manifest.files]:
+        raise BundleError(f"{folder}: {', '.join(lost)} is used but not listed under files: export the bundle again")
+    if outside := [name for name in manifest.files if inside(folder, name) is None]:
+        raise BundleError(
+            f"{folder}: the manifest names {outside[0]!r}, which is outside the bundle: do not use this bundle"
+        )
+
+
+def _check_files(manifest: Manifest, folder: Path) -> None:
+    for name, digest in manifest.files.items():
+        if not (folder / name).is_file():
+            raise BundleError(f"{folder} lacks {name}, which its manifest lists: copy the bundle again")
+        if sha256(folder / name) != digest:
+            raise BundleError(
+                f"{folder / name} is not the file the manifest describes (its hash differs): copy the bundle again"
+            )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_name(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and bool(value))
+
+
+def _is_triple(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 3 and all(map(_is_number, value))
+
+
+def _is_table(value: Any, right: Callable[[Any], bool]) -> bool:
+    return isinstance(value, dict) and all(map(right, value.values()))
+
+
+def _is_dims(value: Any) -> bool:
+    return isinstance(value, list) and all(_is_count(dim) or (isinstance(dim, str) and dim) for dim in value)
+
+
+_TEXT = (_is_text, "text")
+_OBJECT = (lambda value: isinstance(value, dict), "an object")
+_RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "name": _TEXT,
+    "method": _TEXT,
+    "size": _TEXT,
+    "backbone": _TEXT,
+    "weights_hash": _TEXT,
+    "image_size": (_is_count, "a positive whole number"),
+    "mean": (_is_triple, "three numbers"),
+    "std": (lambda value: _is_triple(value) and min(value) > 0, "three positive numbers"),
+    "threshold": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+    "tokenizer": (_is_name, "a file name or null"),
+    "text_depends_on_image": (lambda value: isinstance(value, bool), "true or false"),
+    "parts": (lambda value: _is_table(value, _is_name), "a file name or null for each part"),
+    "axes": (lambda value: _is_table(value, lambda part: _is_table(part, _is_dims)), "lists of dims for each part"),
+    "fixed_prompts": (lambda value: isinstance(value, list) and all(map(_is_text, value)), "a list of texts"),
+    "precision": _TEXT,
+    "opset": (_is_count, "a positive whole number"),
+    "folds": (lambda value: isinstance(value, list), "a list"),
+    "files": (lambda value: _is_table(value, _is_text), "a SHA-256 for each file"),
+    "parity": _OBJECT,
+    "training": _OBJECT,
+    "versions": (lambda value: _is_table(value, _is_text), "a text for each library"),
+    "created": _TEXT,
+}

@@ -1,0 +1,152 @@
+"""What happens to a pixel, written once: from a file to the model's input, and from logits to a mask.
+
+Training imports this file, so that a picture looks the same to the model there and in the field.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from .errors import UserError
+
+SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+_DEEP = ("I", "F")
+_LOSSY = ("JPEG", "MPO", "WEBP")
+
+
+def read_image(path: Path | str) -> np.ndarray:
+    """Return a picture as uint8 RGB (H, W, 3), turned upright as its EXIF says.
+
+    Gray is repeated, palette and CMYK are converted, and alpha is dropped, not composited: a background would be
+    invented colour. 16-bit and float pictures are gray; their own minimum and maximum become 0 and 255, since 12
+    bits in a 16-bit file would otherwise be black.
+
+    Raises:
+        UserError: absent, empty, truncated, not a picture, of several frames, with NaN, or above Pillow's size guard.
+    """
+    picture = _open(path)
+    if picture.mode.startswith(_DEEP):
+        gray = _window(_deep(picture, path))
+        return np.repeat(gray[..., None], 3, axis=2)
+    return np.array(_to_rgb(picture, path))
+
+
+def read_mask(path: Path | str) -> np.ndarray:
+    """Return a mask as bool (H, W): True where its brightest channel is above 127, so that JPEG noise does no harm.
+
+    A mask whose largest value is 1 is read as 0 / 1. The brightest channel is used so that a mask painted in red
+    counts.
+
+    Raises:
+        UserError: as `read_image`; or a lossless mask whose largest value is 2 to 127, which looks like a map of
+            labels.
+    """
+    picture = _open(path)
+    values = _mask_values(picture, path)
+    top = values.max()
+    if top == 1:
+        return values == 1
+    if 1 < top <= 127 and picture.format not in _LOSSY:
+        raise UserError(
+            f"mask {path} has values up to {top:g}, expected 0 and 255 or 0 and 1: write one object class as 255"
+        )
+    return values > 127
+
+
+def to_input(
+    image: np.ndarray, size: int, mean: tuple[float, float, float], std: tuple[float, float, float]
+) -> np.ndarray:
+    """Return the model's input, float32 (3, size, size), from uint8 RGB (H, W, 3).
+
+    Bilinear with antialiasing (Pillow), the aspect ignored, as CLIPSeg's own processor does; then
+    (x / 255 - mean) / std.
+    """
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise UserError(f"image is {image.dtype} {image.shape}, expected uint8 (height, width, 3)")
+    small = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    planes = np.asarray(small).transpose(2, 0, 1)
+    scale = 1 / (255 * np.asarray(std, np.float64))
+    shift = np.asarray(mean, np.float64) / np.asarray(std, np.float64)
+    out = np.multiply(planes, scale[:, None, None], dtype=np.float32, order="C", casting="unsafe")
+    out -= shift[:, None, None].astype(np.float32)
+    return out
+
+
+def to_probability(logits: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return probabilities, float32 (height, width) in 0..1, from logits (S, S): sigmoid, then bilinear resize.
+
+    The sigmoid comes first: a probability is bounded, so one very sure pixel cannot drown its neighbours in the resize,
+    and where the picture is smaller than the model's input the average is the share of the area that is the object.
+    The threshold comes last, at the original size, where the mask is judged; it was chosen on validation in that order.
+    """
+    probability = 0.5 * np.tanh(0.5 * np.asarray(logits, np.float32)) + 0.5
+    if probability.shape == (height, width):
+        return probability
+    return np.array(Image.fromarray(probability).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def to_mask(probability: np.ndarray, threshold: float) -> np.ndarray:
+    """Return the mask, bool (H, W): where the probability is above `threshold` (0..1)."""
+    return probability > threshold
+
+
+def _open(path: Path | str) -> Image.Image:
+    """Open, decode and turn upright; whatever Pillow says about a bad file becomes one sentence."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no image file {path}: check the path")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes), expected an image: copy it again")
+    try:
+        with Image.open(path) as picture:
+            frames = getattr(picture, "n_frames", 1)
+            # A phone's MPO holds the picture first and previews after it.
+            if frames > 1 and picture.format != "MPO":
+                raise UserError(f"{path} holds {frames} frames, expected one picture: save the frame you mean")
+            picture.load()
+            ImageOps.exif_transpose(picture, in_place=True)
+            return picture
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        limit = Image.MAX_IMAGE_PIXELS or 0
+        raise UserError(f"{path} is larger than Pillow's guard of {limit} pixels allows: tile or shrink it") from error
+    except UserError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+        raise UserError(
+            f"cannot read {path} as an image ({error}): it is damaged, or no image; save it again"
+        ) from error
+
+
+def _to_rgb(picture: Image.Image, path: Path | str) -> Image.Image:
+    if picture.mode in ("P", "PA"):
+        picture = picture.convert("RGBA")
+    try:
+        return picture.convert("RGB")
+    except ValueError as error:
+        raise UserError(f"{path} has colour mode {picture.mode}, which does not become RGB: save it as PNG") from error
+
+
+def _mask_values(picture: Image.Image, path: Path | str) -> np.ndarray:
+    """Return the gray values, or the brightest colour channel, (H, W)."""
+    if picture.mode.startswith(_DEEP):
+        return _deep(picture, path)
+    if picture.mode in ("1", "L", "LA"):
+        return np.asarray(picture.getchannel(0)).astype(np.uint8)
+    return np.asarray(_to_rgb(picture, path)).max(axis=2)
+
+
+def _deep(picture: Image.Image, path: Path | str) -> np.ndarray:
+    """Return gray values of more than 8 bits as float64 (H, W)."""
+    values = np.asarray(picture).astype(np.float64)
+    if not np.isfinite(values).all():
+        raise UserError(f"{path} holds NaN or infinite values, expected finite gray values: clean it first")
+    return values
+
+
+def _window(values: np.ndarray) -> np.ndarray:
+    """Stretch the range of deep gray values over 0..255 as uint8; a flat picture is black."""
+    low, high = values.min(), values.max()
+    if high == low:
+        return np.zeros(values.shape, np.uint8)
+    return np.rint((values - low) * (255 / (high - low))).astype(np.uint8)

@@ -1,0 +1,89 @@
+"""What happens to a word, written once: from a sentence to token ids, with `tokenizers` alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer as Library
+
+from .errors import BundleError, UserError
+
+CONTEXT = 77
+
+
+class Tokenizer:
+    """A CLIP-like tokenizer: begin token, words, end token; padded with the end token, cut to 77 keeping the end token.
+
+    Thread-safe: the library's object is never changed after loading.
+
+    Attributes:
+        path: the file it was loaded from, or None.
+        json: the whole `tokenizer.json` as text.
+        context: the longest sequence, in tokens.
+        end: the id of the end token, which is also the padding.
+    """
+
+    def __init__(self, json: str, path: Path | None = None):
+        self.json, self.path, self.context = json, path, CONTEXT
+        try:
+            self._library = Library.from_str(json)
+        except Exception as error:
+            # The library has no error class of its own: it raises bare Exception, and only that is meant here.
+            if type(error) is not Exception:
+                raise
+            raise BundleError(
+                f"{path or 'tokenizer'} is not a tokenizer.json ({error}): copy the bundle again"
+            ) from error
+        self._library.no_padding()
+        self._library.no_truncation()
+        frame = self._library.encode("").ids
+        if len(frame) != 2:
+            raise BundleError(
+                f"{path or 'tokenizer'} adds {len(frame)} tokens to an empty text, expected begin and end"
+            )
+        self.end = frame[1]
+
+    @classmethod
+    def load(cls, path: Path | str) -> "Tokenizer":
+        """Load a `tokenizer.json`.
+
+        Raises:
+            BundleError: absent, malformed, or without begin and end tokens.
+        """
+        path = Path(path)
+        try:
+            return cls(path.read_text(encoding="utf-8"), path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"cannot read the tokenizer {path} ({error}): copy the bundle again") from error
+
+    def __call__(self, texts: Sequence[str], length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Return input_ids and attention_mask, both int64 (B, L).
+
+        L is `length`, or that of the longest text, and at most 77; the mask is 1 on begin, words and the first end
+        token.
+
+        Raises:
+            UserError: a text that is not valid Unicode.
+        """
+        if isinstance(texts, str) or not texts:
+            raise ValueError(f"texts is {texts!r}, expected a list of at least one sentence")
+        limit = min(length or self.context, self.context)
+        rows = [self._cut(ids, limit) for ids in self._encode(texts)]
+        width = length or max(map(len, rows))
+        input_ids = np.full((len(rows), width), self.end, np.int64)
+        mask = np.zeros((len(rows), width), np.int64)
+        for i, row in enumerate(rows):
+            input_ids[i, : len(row)] = row
+            mask[i, : len(row)] = 1
+        return input_ids, mask
+
+    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+        for text in texts:
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise UserError(f"prompt {text!a} is not valid Unicode: type it again") from error
+        return [encoding.ids for encoding in self._library.encode_batch(list(texts))]
+
+    def _cut(self, ids: list[int], limit: int) -> list[int]:
+        return ids if len(ids) <= limit else [*ids[: limit - 1], self.end]

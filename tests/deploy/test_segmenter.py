@@ -1,0 +1,274 @@
+import hashlib
+import json
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from vlseg.deploy import pixels
+from vlseg.deploy.cache import Cache
+from vlseg.deploy.errors import BundleError, EngineError, UserError
+from vlseg.deploy.manifest import FIXED_TEXT, MANIFEST, Manifest
+from vlseg.deploy.segmenter import Segmenter
+
+
+class Counted:
+    """An engine that counts its calls and the batch of each."""
+
+    def __init__(self, inner):
+        self.inner, self.name, self.batches = inner, inner.name, []
+
+    def run(self, inputs):
+        self.batches.append(len(next(iter(inputs.values()))))
+        return self.inner.run(inputs)
+
+    def close(self):
+        self.inner.close()
+
+
+@pytest.fixture
+def segmenter(toy_bundle):
+    with Segmenter.open(toy_bundle, threads=1) as opened:
+        opened._engines = {part: Counted(inner) for part, inner in opened._engines.items()}
+        yield opened
+
+
+def calls(segmenter):
+    return {part: engine.batches for part, engine in segmenter._engines.items()}
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def test_it_finds_what_the_prompt_names(segmenter, colours):
+    image, masks = colours
+    for colour, mask in masks.items():
+        found = segmenter.segment(image, f"the {colour} spot")
+        assert found.shape == mask.shape and found.dtype == bool
+        assert dice(found, mask) > 0.9
+    assert not segmenter.segment(image, "blue").any()
+
+
+def test_logits_against_float64(segmenter, colours):
+    image, _ = colours
+    values = pixels.to_input(image, 16, segmenter.manifest.mean, segmenter.manifest.std).astype(np.float64)
+    expected = 4 * values[1] - 1
+    logits = segmenter.logits(image, "green")
+    assert logits.dtype == np.float32 and np.abs(logits - expected).max() < 1e-4
+    probability = segmenter.probability(image, "green")
+    assert np.array_equal(probability, pixels.to_probability(logits, 40, 56))
+    assert np.array_equal(segmenter.segment(image, "green", 0.9), probability > 0.9)
+    assert np.array_equal(segmenter.segment(image, "green"), probability > 0.5)
+
+
+def test_the_manifest_s_threshold_is_the_default(toy_bundle, colours):
+    values = json.loads((toy_bundle / MANIFEST).read_text())
+    (toy_bundle / MANIFEST).write_text(json.dumps({**values, "threshold": 0.99}))
+    with Segmenter.open(toy_bundle) as segmenter:
+        result = segmenter.run(colours[0], "red")
+        assert np.array_equal(result.mask, result.probability > 0.99)
+
+
+def test_encode_once_ask_many(segmenter, colours):
+    image, _ = colours
+    first = segmenter.run(image, "red").timings
+    new = segmenter.run(image, "green").timings
+    known = segmenter.run(image.copy(), "red").timings
+    assert calls(segmenter) == {"image": [1], "text": [1, 1], "decoder": [1, 1, 1]}
+    assert first.image > 0 and first.text > 0 and first.decoder > 0 and first.postprocess > 0
+    assert new.image == 0 and new.text > 0
+    assert known.image == 0 and known.text == 0 and known.decoder > 0
+    assert known.total == known.preprocess + known.decoder + known.postprocess
+
+
+def test_cached_answers_are_the_same(segmenter, colours):
+    image, _ = colours
+    fresh = {p: segmenter.logits(image, p) for p in ("red", "green", "blue")}
+    for prompt, logits in fresh.items():
+        assert np.array_equal(segmenter.logits(image, prompt), logits)
+        segmenter.forget()
+        assert np.array_equal(segmenter.logits(image, prompt), logits)
+
+
+def test_a_changed_pixel_is_another_image(segmenter, colours):
+    image, _ = colours
+    before = segmenter.logits(image, "red")
+    image[0, 0] ^= 255
+    assert not np.array_equal(segmenter.logits(image, "red"), before)
+    assert not np.array_equal(segmenter.logits(image[:, ::-1], "red"), segmenter.logits(image, "red"))
+    segmenter.logits(image.reshape(56, 40, 3), "red")
+    assert calls(segmenter)["image"] == [1, 1, 1, 1]
+
+
+def test_an_answer_does_not_reach_into_the_cache(segmenter, colours):
+    before = segmenter.logits(colours[0], "red").copy()
+    segmenter.logits(colours[0], "red")[:] = 7
+    assert np.array_equal(segmenter.logits(colours[0], "red"), before)
+
+
+def test_many_prompts_one_decoder_call(segmenter, colours):
+    image, _ = colours
+    prompts = ["red", "a round green spot", "blue", "red"]
+    many = segmenter.segment_many(image, prompts)
+    assert many.shape == (4, 40, 56) and many.dtype == bool
+    assert calls(segmenter) == {"image": [1], "text": [3], "decoder": [4]}
+    segmenter.forget()
+    for prompt, mask in zip(prompts, many, strict=True):
+        assert np.array_equal(mask, segmenter.segment(image, prompt))
+    assert np.array_equal(segmenter.segment_many(image, ["red"], 0.9)[0], segmenter.segment(image, "red", 0.9))
+    for bad in ([], "red"):
+        with pytest.raises(UserError, match="at least one sentence"):
+            segmenter.segment_many(image, bad)
+
+
+def test_caches_are_bounded(toy_bundle, colours):
+    with Segmenter.open(toy_bundle) as opened:
+        small = Segmenter(opened.manifest, opened._engines, opened._tokenizer, images=2, texts=3)
+        for i in range(9):
+            small.segment(colours[0] + np.uint8(i), f"red {'spot ' * i}")
+        assert len(small._images) == 2 and len(small._texts) == 3
+
+
+def test_more_prompts_than_the_cache_holds(toy_bundle, colours):
+    with Segmenter.open(toy_bundle) as opened:
+        small = Segmenter(opened.manifest, opened._engines, opened._tokenizer, texts=1)
+        prompts = ["red", "green", "blue", "red spot"]
+        many = small.segment_many(colours[0], prompts)
+        assert np.array_equal(many, opened.segment_many(colours[0], prompts))
+
+
+def test_least_recently_used_goes_first():
+    cache = Cache(2)
+    cache.put("a", 1)
+    cache.put("b", 2)
+    assert cache.get("a") == 1
+    cache.put("c", 3)
+    assert (cache.get("a"), cache.get("b"), cache.get("c"), len(cache)) == (1, None, 3, 2)
+    none = Cache(0)
+    none.put("a", 1)
+    assert none.get("a") is None
+
+
+def test_many_threads_never_cross_answers(toy_bundle):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8) for i in range(6)]
+    prompts = ["red", "green", "blue", "red green"]
+    wrong = []
+    with Segmenter.open(toy_bundle, threads=1) as opened:
+        expected = {(i, p): opened.logits(image, p) for i, image in enumerate(images) for p in prompts}
+        shared = Segmenter(opened.manifest, opened._engines, opened._tokenizer, images=2, texts=2)
+
+        def ask(seed):
+            draw = np.random.default_rng(seed)
+            for _ in range(40):
+                i, prompt = int(draw.integers(6)), prompts[draw.integers(4)]
+                if not np.array_equal(shared.logits(images[i], prompt), expected[i, prompt]):
+                    wrong.append((i, prompt))
+
+        workers = [threading.Thread(target=ask, args=(seed,)) for seed in range(8)]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+    assert not wrong
+
+
+def test_fixed_prompts(toy_bundle, fixed_bundle, colours):
+    image, _ = colours
+    with Segmenter.open(fixed_bundle) as fixed, Segmenter.open(toy_bundle) as free:
+        for prompt in ("red", "green"):
+            assert np.abs(fixed.logits(image, prompt) - free.logits(image, prompt)).max() < 1e-5
+        assert fixed.run(image, "red").timings.text == 0
+        fixed.forget()
+        assert fixed.segment_many(image, ["green", "red"]).shape == (2, 40, 56)
+        with pytest.raises(UserError, match="does not know the prompt 'blue': it was exported for 'red', 'green'"):
+            fixed.segment(image, "blue")
+        with pytest.raises(UserError, match="fixed prompts"):
+            fixed.tokenize(["red"])
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((3, 2, 3), np.float32), np.zeros((2, 2, 3)), np.zeros((2, 3), np.float32), None]
+)
+def test_fixed_embeddings_that_do_not_fit(fixed_bundle, array):
+    if array is None:
+        (fixed_bundle / FIXED_TEXT).write_bytes(b"nothing")
+    else:
+        np.save(fixed_bundle / FIXED_TEXT, array)
+    values = json.loads((fixed_bundle / MANIFEST).read_text())
+    values["files"][FIXED_TEXT] = hashlib.sha256((fixed_bundle / FIXED_TEXT).read_bytes()).hexdigest()
+    (fixed_bundle / MANIFEST).write_text(json.dumps(values))
+    with pytest.raises(BundleError, match="export"):
+        Segmenter.open(fixed_bundle)
+
+
+def test_an_array_of_objects_is_never_unpickled(fixed_bundle):
+    np.save(fixed_bundle / FIXED_TEXT, np.array([{}, {}], dtype=object), allow_pickle=True)
+    values = json.loads((fixed_bundle / MANIFEST).read_text())
+    values["files"][FIXED_TEXT] = hashlib.sha256((fixed_bundle / FIXED_TEXT).read_bytes()).hexdigest()
+    (fixed_bundle / MANIFEST).write_text(json.dumps(values))
+    with pytest.raises(BundleError, match="not an array"):
+        Segmenter.open(fixed_bundle)
+
+
+def test_a_static_text_part_gets_its_length(toy_bundle, colours):
+    with Segmenter.open(toy_bundle) as opened:
+        axes = {**opened.manifest.axes, "text": {"input_ids": ["batch", 77], "attention_mask": ["batch", 77]}}
+        manifest = Manifest(**{**opened.manifest.__dict__, "axes": axes})
+        static = Segmenter(manifest, opened._engines, opened._tokenizer)
+        assert static.tokenize(["red"])[0].shape == (1, 77)
+        assert np.allclose(static.logits(colours[0], "red"), opened.logits(colours[0], "red"), atol=1e-5)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_nan_is_an_error_and_no_mask(segmenter, colours, value):
+    decoder = segmenter._engines["decoder"]
+    run = decoder.run
+    decoder.run = lambda inputs: {"logits": run(inputs)["logits"] * np.float32(value)}
+    with pytest.raises(EngineError, match="answered with NaN"):
+        segmenter.segment(colours[0], "red")
+
+
+@pytest.mark.parametrize("image", [np.zeros((8, 8, 3)), np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8)])
+def test_a_picture_of_another_shape(segmenter, image):
+    with pytest.raises(UserError, match="expected uint8"):
+        segmenter.segment(image, "red")
+
+
+@pytest.mark.parametrize("prompt", ["", "red " * 2_500, "red \N{CROSS MARK}", "red\x07\0", "\u202e\u05d0\u05d3\u05dd"])
+def test_odd_prompts_are_answered(segmenter, colours, prompt):
+    assert segmenter.segment(colours[0], prompt).shape == (40, 56)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 1000), (999, 1), (16, 16)])
+def test_odd_sizes(segmenter, shape):
+    assert segmenter.segment(np.full((*shape, 3), 200, np.uint8), "red").shape == shape
+
+
+def test_text_that_depends_on_the_image_is_refused(toy_bundle):
+    values = json.loads((toy_bundle / MANIFEST).read_text())
+    (toy_bundle / MANIFEST).write_text(json.dumps({**values, "text_depends_on_image": True}))
+    with pytest.raises(BundleError, match="depends on the image"):
+        Segmenter.open(toy_bundle)
+
+
+def test_a_changed_byte_is_found_before_anything_runs(toy_bundle):
+    with open(toy_bundle / "decoder.onnx", "ab") as file:
+        file.write(b" ")
+    with pytest.raises(BundleError, match=r"decoder\.onnx"):
+        Segmenter.open(toy_bundle)
+
+
+def test_closing_ends_it(toy_bundle, colours):
+    with Segmenter.open(toy_bundle) as segmenter:
+        segmenter.segment(colours[0], "red")
+    with pytest.raises(EngineError, match="closed"):
+        segmenter.segment(colours[0], "red")
+
+
+def test_nothing_is_written(segmenter, toy_bundle, colours):
+    before = sorted(os.listdir(toy_bundle))
+    segmenter.segment(colours[0], "red")
+    assert sorted(os.listdir(toy_bundle)) == before

@@ -1,0 +1,113 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from vlseg.deploy.errors import BundleError, UserError
+from vlseg.deploy.words import Tokenizer
+
+TINY = Path(__file__).parents[2] / "train" / "models" / "tiny" / "tokenizer.json"
+
+
+@pytest.fixture
+def tokenizer(toy_bundle):
+    return Tokenizer.load(toy_bundle / "tokenizer.json")
+
+
+def test_ids_and_mask_by_hand(tokenizer):
+    ids, mask = tokenizer(["Red round SPOT", "", "green mauve"])
+    assert ids.tolist() == [[0, 3, 6, 7, 1], [0, 1, 1, 1, 1], [0, 4, 2, 1, 1]]
+    assert mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [1, 1, 1, 1, 0]]
+    assert ids.dtype == mask.dtype == np.int64
+
+
+def test_long_texts_keep_the_end_token(tokenizer):
+    ids, mask = tokenizer(["red " * 10_000, "red"])
+    assert ids.shape == (2, 77) and mask[0].all()
+    assert ids[0].tolist() == [0, *[3] * 75, 1]
+    assert ids[1].tolist() == [0, 3, *[1] * 75]
+
+
+@pytest.mark.parametrize("length", [3, 5, 77])
+def test_a_fixed_length(tokenizer, length):
+    ids, mask = tokenizer(["red green blue round", "red"], length=length)
+    assert ids.shape == mask.shape == (2, length)
+    assert ids[0, mask[0].sum() - 1] == tokenizer.end == 1
+    assert mask.sum(axis=1).tolist() == [min(6, length), 3]
+
+
+def test_exactly_77_is_not_cut(tokenizer):
+    ids, mask = tokenizer(["red " * 75])
+    assert ids.shape == (1, 77) and ids[0, -2] == 3 and mask.all()
+
+
+@pytest.mark.parametrize("text", ["red \N{GRINNING FACE}", "red\0\n\tspot", "\u202e\u05d0\u05d3\u05dd red", "\u8d64"])
+def test_odd_texts_are_only_unknown_words(tokenizer, text):
+    ids, _ = tokenizer([text])
+    assert ids[0, 0] == 0 and ids[0, -1] == 1
+
+
+def test_broken_unicode_is_refused(tokenizer):
+    with pytest.raises(UserError, match="not valid Unicode"):
+        tokenizer(["red \ud800"])
+
+
+@pytest.mark.parametrize("texts", [[], "red"])
+def test_not_a_list_of_texts(tokenizer, texts):
+    with pytest.raises(ValueError, match="expected a list"):
+        tokenizer(texts)
+
+
+def test_padding_and_truncation_of_the_json_do_not_matter(tokenizer):
+    loaded = json.loads(tokenizer.json)
+    loaded["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
+    loaded["padding"] = {
+        "strategy": {"Fixed": 9},
+        "direction": "Right",
+        "pad_to_multiple_of": None,
+        "pad_id": 0,
+        "pad_type_id": 0,
+        "pad_token": "<s>",
+    }
+    assert Tokenizer(json.dumps(loaded))(["red green blue"])[0].tolist() == [[0, 3, 4, 5, 1]]
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '{"model": {"type": "Nobody"}}'])
+def test_a_malformed_file_is_named(tmp_path, text):
+    (tmp_path / "tokenizer.json").write_text(text)
+    with pytest.raises(BundleError, match=r"tokenizer\.json is not a tokenizer"):
+        Tokenizer.load(tmp_path / "tokenizer.json")
+
+
+def test_an_absent_file_is_named(tmp_path):
+    with pytest.raises(BundleError, match=r"cannot read the tokenizer .*none\.json"):
+        Tokenizer.load(tmp_path / "none.json")
+
+
+def test_a_tokenizer_without_frame_is_refused(tokenizer):
+    bare = {**json.loads(tokenizer.json), "post_processor": None}
+    with pytest.raises(BundleError, match="adds 0 tokens"):
+        Tokenizer(json.dumps(bare))
+
+
+def test_many_threads_one_tokenizer(tokenizer):
+    texts = ["red " * n for n in range(1, 60)]
+    alone = [tokenizer([text]) for text in texts]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda text: tokenizer([text]), texts))
+    for (a, b), (c, d) in zip(alone, together, strict=True):
+        assert np.array_equal(a, c) and np.array_equal(b, d)
+
+
+def test_equals_the_library_s_clip_tokenizer():
+    """The embedded tokenizer through transformers' wrapper gives the same ids."""
+    transformers = pytest.importorskip("transformers")
+    ours = Tokenizer.load(TINY)
+    end = json.loads(ours.json)["added_tokens"][-1]["content"]
+    theirs = transformers.PreTrainedTokenizerFast(tokenizer_file=str(TINY), pad_token=end, model_max_length=77)
+    texts = ["one small round red spot in the upper left", "", "Polyp, located in TOP right of the image", "a " * 200]
+    expected = theirs(texts, padding=True, truncation=True, return_tensors="np")
+    ids, mask = ours(texts)
+    assert np.array_equal(ids, expected["input_ids"]) and np.array_equal(mask, expected["attention_mask"])

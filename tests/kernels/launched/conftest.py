@@ -1,0 +1,191 @@
+"""The fused operators, launched: in Triton's interpreter on a CPU, or for real on a GPU (`-m gpu`).
+
+The interpreter needs a process of its own (TRITON_INTERPRET=1 before triton is imported, and no ahead-of-time compile
+beside it): `tests/kernels/test_interpreted.py` starts it. A plain pytest run on a machine without a GPU collects nothing
+here.
+"""
+
+import os
+from contextlib import contextmanager
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+ON_GPU = torch.cuda.is_available() and not INTERPRETED
+
+collect_ignore_glob = [] if INTERPRETED or ON_GPU else ["test_*.py"]
+
+# The interpreter's bf16 products are wrong, so bf16 is for the GPU alone.
+DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if ON_GPU else [])]
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if ON_GPU and "launched" in item.path.parts:
+            item.add_marker(pytest.mark.gpu)
+
+
+def pytest_configure():
+    if INTERPRETED:
+        patch_the_language_once()
+
+
+def patch_the_language_once():
+    """Patch triton.language for the whole process: the interpreter does it again at every call of a device function."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    for language in (tl, tl.core):
+        scope = {"language": language}
+        exec("def function(): pass", scope)
+        interpreter._patch_lang(scope["function"])
+    interpreter._patch_lang = lambda fn: interpreter._LangPatchScope()
+
+
+@pytest.fixture(scope="session")
+def device():
+    return "cpu" if INTERPRETED else "cuda"
+
+
+@pytest.fixture(params=DTYPES, ids=lambda d: str(d).removeprefix("torch."))
+def dtype(request):
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def small_tiles():
+    """Cut tiny shapes into several tiles; on a GPU the default tiles are what is tested."""
+    from vlseg.kernels import tiles
+
+    if not INTERPRETED:
+        yield
+        return
+    with tiles.forced(tiles.Tile(rows=16, block=32, warps=4, stages=2, shares=2)):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def poisoned_scratch(monkeypatch):
+    """Hand out NaN for fresh buffers, so that a kernel that forgets a row is caught."""
+
+    def poison(tensor):
+        return tensor.fill_(float("nan")) if tensor.is_floating_point() else tensor
+
+    for name in ("empty", "empty_like"):
+        fresh = getattr(torch, name)
+        monkeypatch.setattr(torch, name, lambda *a, fresh=fresh, **k: poison(fresh(*a, **k)))
+
+
+def assert_no_worse_than_eager(name, fused, eager, exact):
+    """Let the fused result err twice as much as eager does at the same dtype, plus one rounding, and no more."""
+    assert fused.shape == exact.shape and fused.dtype == eager.dtype, name
+    assert torch.isfinite(fused).all(), f"{name}: a value was never written"
+    if fused.numel() == 0:
+        return
+    error = (fused.double() - exact).abs().max().item()
+    eager_error = (eager.double() - exact).abs().max().item()
+    budget = 2 * eager_error + torch.finfo(eager.dtype).eps * exact.abs().max().item()
+    assert error <= budget, f"{name}: fused errs {error:.1e}, eager {eager_error:.1e}, budget {budget:.1e}"
+
+
+def flat(arguments):
+    """Return every tensor in nested tuples and dicts, in order."""
+    if isinstance(arguments, torch.Tensor):
+        return [arguments]
+    values = arguments.values() if isinstance(arguments, dict) else arguments
+    return [t for value in values if isinstance(value, (torch.Tensor, tuple, list, dict)) for t in flat(value)]
+
+
+def converted(arguments, change):
+    """Return nested tuples and dicts with `change` applied to each tensor."""
+    if isinstance(arguments, torch.Tensor):
+        return change(arguments)
+    if isinstance(arguments, dict):
+        return {key: converted(value, change) for key, value in arguments.items()}
+    if isinstance(arguments, tuple):
+        values = [converted(value, change) for value in arguments]
+        return type(arguments)(*values) if hasattr(arguments, "_fields") else tuple(values)
+    return arguments
+
+
+@pytest.fixture(scope="session")
+def judge():
+    """Return a function that compares output and every gradient of an operator with float64 and with eager."""
+
+    def run(operator, arguments, options, impl, gradient):
+        leaves = [t for t in flat((arguments, options)) if t.requires_grad]
+        out = operator(*arguments, **options, impl=impl)
+        grads = torch.autograd.grad(out, leaves, gradient.to(out.dtype), materialize_grads=True)
+        return [out.detach(), *grads]
+
+    def compare(operator, arguments, options):
+        def leaf(t):
+            return t.detach().clone(memory_format=torch.preserve_format).requires_grad_(t.requires_grad)
+
+        def exact(t):
+            return t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t
+
+        with torch.no_grad():
+            shape = operator(*arguments, **options, impl="reference").shape
+        gradient = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(flat(arguments)[0])
+        truth = run(operator, converted(arguments, exact), converted(options, exact), "reference", gradient)
+        eager = run(operator, converted(arguments, leaf), converted(options, leaf), "reference", gradient)
+        fused = run(operator, arguments, options, "fused", gradient)
+        for index, triple in enumerate(zip(fused, eager, truth, strict=True)):
+            assert_no_worse_than_eager("output" if index == 0 else f"gradient {index}", *triple)
+
+    return compare
+
+
+@pytest.fixture
+def draw(device):
+    """Return a function that draws a leaf tensor of a shape and dtype."""
+    generator = torch.Generator().manual_seed(0)
+
+    def tensor(*shape, dtype=torch.float32, spread=1.0):
+        return (torch.randn(*shape, generator=generator) * spread).to(device, dtype).requires_grad_()
+
+    return tensor
+
+
+class Launches(TorchDispatchMode):
+    """What runs on the device: Triton kernels by name, and PyTorch operators that are neither views nor buffers."""
+
+    def __init__(self):
+        super().__init__()
+        self.kernels = []
+        self.other = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+        # A custom operator is what launches, and the poison of fresh buffers belongs to the tests.
+        if func.namespace == "aten" and not view and not name.startswith(("empty", "new_empty", "fill_")):
+            self.other.append(name)
+        return out
+
+
+@pytest.fixture
+def count_launches(monkeypatch):
+    """Return a context manager that lists the launches inside it."""
+    import triton
+
+    @contextmanager
+    def counting():
+        launches = Launches()
+        kind = triton.runtime.interpreter.InterpretedFunction if INTERPRETED else triton.JITFunction
+        run = kind.run
+
+        def counted(self, *args, **kwargs):
+            launches.kernels.append(self.__name__)
+            return run(self, *args, **kwargs)
+
+        monkeypatch.setattr(kind, "run", counted)
+        with launches:
+            yield launches
+        monkeypatch.setattr(kind, "run", run)
+
+    return counting

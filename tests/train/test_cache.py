@@ -1,0 +1,127 @@
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from vlseg.deploy.annotations import read_split
+from vlseg.deploy.errors import UserError
+from vlseg.train.cache import CachedClipseg, DiskStore, MemoryStore
+from vlseg.train.data import Batch, Look, Order, Pictures, make_loader
+from vlseg.train.fit import fit
+from vlseg.train.models.methods import build_model
+
+
+def silent(line: str) -> None:
+    """Say nothing."""
+
+
+def batches(shapes, model, size: int, prompt: str = "p1") -> list[Batch]:
+    pictures = Pictures(read_split(shapes, "train"), Look(32, model.mean, model.std, prompt))
+    return list(make_loader(pictures, Order(len(pictures), size), model.tokenizer))
+
+
+def direct(model, batch: Batch) -> torch.Tensor:
+    with torch.no_grad():
+        return model(batch.pixel_values, batch.input_ids, batch.attention_mask)
+
+
+@pytest.mark.parametrize(
+    ("method", "stages"),
+    [
+        ("clipseg/decoder", {"image": True, "text": True}),
+        ("clipseg/shallow-vlc", {"image": True, "text": True}),
+        ("clipseg/dense-v", {"image": False, "text": True}),
+        ("clipseg/dense-vl", {"image": False, "text": False}),
+        ("clipseg/full", {"image": False, "text": False}),
+    ],
+)
+def test_cached_logits_are_the_models_own(shapes, method, stages):
+    model = build_model(method, "nano")
+    for size, check in ((1, torch.equal), (4, lambda a, b: (a - b).abs().max() <= 1e-6 * b.abs().max())):
+        cached = CachedClipseg(model, MemoryStore(10**9), "32", silent)
+        assert cached.stages == stages
+        for _ in range(2):  # computed, then remembered
+            for batch in batches(shapes, model, size):
+                assert check(cached(batch).detach(), direct(model, batch))
+        assert cached.computed == (10 if stages["image"] else 0) + (1 if stages["text"] else 0)
+
+
+def test_a_state_does_not_depend_on_its_neighbours(shapes):
+    model = build_model("clipseg/decoder", "nano")
+    alone, together = (CachedClipseg(model, MemoryStore(10**9), "32", silent) for _ in range(2))
+    for cached, size in ((alone, 1), (together, 5)):
+        for batch in batches(shapes, model, size, "p3"):
+            cached(batch)
+    one, other = alone.store._held, together.store._held
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_without_a_store_nothing_is_cached(shapes):
+    model = build_model("clipseg/decoder", "nano")
+    cached = CachedClipseg(model, None, "32", silent)
+    (batch,) = batches(shapes, model, 10)
+    assert torch.equal(cached(batch).detach(), direct(model, batch)) and cached.computed == 0
+
+
+def test_states_of_other_weights_sizes_or_precisions_are_not_mixed(shapes):
+    store = MemoryStore(10**9)
+    for seed, size, precision in ((0, 32, "32"), (1, 32, "32"), (0, 48, "32"), (0, 32, "bf16-mixed")):
+        model = build_model("clipseg/decoder", "nano", seed=seed, image_size=size)
+        pictures = Pictures(read_split(shapes, "train"), Look(size, model.mean, model.std, "p1"))
+        batch = next(iter(make_loader(pictures, Order(len(pictures), 4), model.tokenizer)))
+        cached = CachedClipseg(model, store, precision, silent)
+        cached(batch)
+        assert cached.computed == 5
+
+
+def test_a_full_cache_still_gives_the_right_answer(shapes):
+    model = build_model("clipseg/decoder", "nano")
+    said: list[str] = []
+    state_bytes = model.image_states(torch.zeros(1, 3, 32, 32)).nbytes
+    cached = CachedClipseg(model, MemoryStore(4 * state_bytes), "32", said.append)
+    for _ in range(3):
+        for batch in batches(shapes, model, 2):
+            torch.testing.assert_close(cached(batch).detach(), direct(model, batch))
+    assert cached.store.used <= 4 * state_bytes and cached.dropped > 0
+    assert len(said) == 1 and "cache_bytes" in said[0]
+
+
+def test_disk_store_is_kept_limited_and_checked(shapes, tmp_path):
+    model = build_model("clipseg/decoder", "nano")
+    first = CachedClipseg(model, DiskStore(tmp_path, 10**9), "32", silent)
+    (batch,) = batches(shapes, model, 10)
+    logits = first(batch)
+    again = CachedClipseg(model, DiskStore(tmp_path, 10**9), "32", silent)
+    assert torch.equal(again(batch), logits) and again.computed == 0
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 11 and again.store.used == sum(path.stat().st_size for path in files)
+    names = " ".join(path.name for path in files)
+    assert not any(word in names for word in ("train", "square"))
+    full = DiskStore(tmp_path, again.store.used)
+    assert not full.put("more", torch.ones(1)) and full.get("more") is None
+    files[0].write_bytes(files[0].read_bytes()[:-1])
+    with pytest.raises(UserError, match="is damaged"):
+        again.store.get(files[0].stem)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_training_with_and_without_the_cache_ends_alike(shapes, tmp_path, nano, batch_size):
+    trained = {}
+    for cache in ("off", "memory", "disk"):
+        recipe = nano.replace(method="clipseg/shallow-vlc", cache=cache, batch_size=batch_size, max_epochs=2)
+        fit(recipe, shapes, tmp_path / cache, say=silent)
+        trained[cache] = load_file(tmp_path / cache / "trained.safetensors")
+        assert not (tmp_path / cache / "state").exists()
+    for name, weight in trained["off"].items():
+        assert torch.equal(trained["memory"][name], trained["disk"][name])
+        if batch_size == 1:
+            assert torch.equal(trained["memory"][name], weight)
+        torch.testing.assert_close(trained["memory"][name], weight, rtol=0, atol=1e-6)
+
+
+def test_a_cache_folder_serves_the_next_run(shapes, tmp_path, nano):
+    recipe = nano.replace(method="clipseg/decoder", cache="disk", cache_folder=str(tmp_path / "states"), max_epochs=1)
+    fit(recipe, shapes, tmp_path / "one", say=silent)
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "states").iterdir()}
+    assert len(written) > 14
+    fit(recipe.replace(lr=1e-2), shapes, tmp_path / "two", say=silent)
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "states").iterdir()} == written

@@ -1,0 +1,149 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+
+from vlseg.train import base_quality, pretrain, scenes, sentences
+from vlseg.train.models.sizes import TINY, config_of
+from vlseg.train.sentences import Phrase
+
+TOKENIZER = Tokenizer.from_file(str(TINY / "tokenizer.json"))
+# Reached by the shipped weights (docs/measured/base.csv), less the noise of fewer scenes.
+FLOORS = {"seen": 0.5, "unseen": 0.5, "right_object": 0.5, "absent_empty": 0.5}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder like the embedded base's, of the test-only size."""
+    (tmp_path / "config.json").write_text(json.dumps(config_of("nano").to_dict()))
+    (tmp_path / "tokenizer.json").write_bytes((TINY / "tokenizer.json").read_bytes())
+    return tmp_path
+
+
+@pytest.fixture
+def alone(tmp_path):
+    """A training process without others."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/meeting", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def batch(size: int = 32, pictures: int = 2, questions: int = 3, seed: int = 0) -> pretrain.Batch:
+    return pretrain.draw_batch(np.random.default_rng(seed), size, pictures, questions, TOKENIZER)
+
+
+def test_our_composition_is_the_librarys(folder):
+    model, given = pretrain.new_model(folder).eval(), batch()
+    library = model(
+        input_ids=given.ids,
+        attention_mask=given.attention,
+        pixel_values=given.pixels.repeat_interleave(3, 0),
+    )
+    ours = pretrain.predict(model, given)[0]
+    torch.testing.assert_close(ours, library.logits, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_reach_all_that_reaches_the_mask_and_nothing_else(folder):
+    model = pretrain.new_model(folder)
+    pretrain.mask_loss(pretrain.predict(model, batch())[0], batch().masks).backward()
+    for name, value in model.named_parameters():
+        assert (value.grad is None) == pretrain.unused(name, model), name
+
+
+def test_a_few_steps_lower_the_loss(folder, alone):
+    model = pretrain.new_model(folder)
+    learner = pretrain.Learner(model, pretrain.Hints(32, 32), pretrain.Recipe(rate=3e-3, warmup=5))
+    given = batch(pictures=4)
+    losses = [sum(learner.step(given, 0.0, 0.0)[1].values()) for _ in range(25)]
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_the_loss_of_an_empty_mask_falls_with_the_area():
+    masks = torch.zeros(1, 32, 32)
+    sure = [pretrain.mask_loss(torch.full((1, 32, 32), level), masks).item() for level in (2.0, -2.0, -6.0)]
+    assert sure[0] > sure[1] > sure[2]
+    assert sure[2] < 0.6
+
+
+def test_the_loss_of_a_right_mask_is_near_zero():
+    masks = batch().masks
+    assert pretrain.mask_loss(20 * (2 * masks - 1), masks).item() < 1e-3
+
+
+def test_patches_know_the_traits_at_their_centres():
+    scene = scenes.draw(np.random.default_rng(3), 64)
+    traits = pretrain.patch_traits(scene)
+    assert traits.shape == (3, 64)
+    covered = scene.mask(Phrase())[4::8, 4::8].ravel()
+    assert np.array_equal(traits[2] >= 0, covered)
+
+
+def test_words_have_a_number_and_silence_has_one_too():
+    assert pretrain.word_ids(Phrase("yellow", None, "large", "center")) == [1, 5, 2, 4]
+    assert pretrain.word_ids(Phrase()) == [len(words) for words in sentences.WORDS.values()]
+
+
+def test_stages_follow_one_another():
+    recipe = pretrain.Recipe(stages=((0.5, 64, 8, 6), (0.5, 96, 4, 5)))
+    assert recipe.stage(0.0) == (64, 8, 6)
+    assert recipe.stage(0.49) == (64, 8, 6)
+    assert recipe.stage(0.51) == (96, 4, 5)
+    assert recipe.stage(1.0) == (96, 4, 5)
+
+
+def test_positions_start_as_waves_that_survive_resizing(folder):
+    embeddings = pretrain.new_model(folder).clip.vision_model.embeddings
+    table = embeddings.position_embedding.weight.detach()
+    half = embeddings.interpolate_pos_encoding(torch.zeros(1, 5, 32), 16, 16)[0, 1:].detach()
+    means = table[1:].reshape(2, 2, 2, 2, 32).mean((1, 3)).reshape(4, 32)
+    assert torch.nn.functional.cosine_similarity(half, means).min() > 0.8
+
+
+@pytest.mark.slow
+def test_pretraining_writes_weights_that_load(folder):
+    recipe = pretrain.Recipe(stages=((1.0, 32, 2, 2),))
+    pretrain.pretrain(folder, minutes=0.05, threads=2, recipe=recipe)
+    saved = load_file(folder / "model.safetensors")
+    model = pretrain.new_model(folder)
+    model.load_state_dict({name: value.float() for name, value in saved.items()}, strict=True)
+    assert all(value.dtype == torch.float16 for value in saved.values())
+
+
+def test_the_shipped_base_is_small_whole_and_finite():
+    path = TINY / "model.safetensors"
+    assert path.stat().st_size <= 10_000_000
+    saved = load_file(path)
+    assert set(saved) == set(pretrain.new_model().state_dict())
+    assert all(value.dtype == torch.float16 and value.isfinite().all() for value in saved.values())
+
+
+def test_a_perfect_segmenter_is_judged_perfect_and_a_blind_one_is_not():
+    def blind(image, sentence):
+        return np.ones(image.shape[:2], bool)
+
+    figures = base_quality.judge(blind, n=4, size=48)
+    assert figures["absent_empty"] == 0
+    assert figures["seen"] < 0.6
+    assert 0 < figures["right_object"] < 1
+
+
+def test_a_switch_changes_one_word_and_the_object():
+    found = 0
+    for rng, scene in base_quality.held_out_scenes("switch", 48):
+        pair = base_quality.switch(scene, rng)
+        if pair:
+            found += 1
+            first, second = pair
+            assert sum(getattr(first, n) != getattr(second, n) for n in sentences.WORDS) == 1
+            assert not (scene.mask(first) & scene.mask(second)).any()
+        if found == 5:
+            return
+
+
+@pytest.mark.slow
+def test_the_shipped_base_obeys_text():
+    figures = base_quality.judge(base_quality.shipped().segment, n=40)
+    assert {name: figures[name] >= floor for name, floor in FLOORS.items()} == dict.fromkeys(FLOORS, True)

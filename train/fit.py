@@ -1,0 +1,242 @@
+"""The whole of `vlseg train`: checks, training, threshold, test, and a run folder written whole or not at all."""
+
+import importlib.util
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..deploy.annotations import Sample, choose_prompt, read_samples
+from ..deploy.errors import UserError
+from ..deploy.evaluate import evaluate
+from ..deploy.files import atomic_write
+from ..deploy.segmenter import Segmenter
+from .cache import CachedClipseg, DiskStore, MemoryStore, Store
+from .data import Look, Pictures
+from .engine import segmenter_of
+from .models.clipseg import Clipseg
+from .models.grafts import trained_parameters
+from .models.methods import build_model, method_of, option_names
+from .models.runs import read_run, save_run
+from .models.sizes import size_of
+from .picture import prediction_sheet
+from .place import Place, changed, session_of
+from .recipe import Recipe
+from .threshold import choose_threshold
+from .trainer import Trained, is_first_process, precision_of, train_model
+
+Say = Callable[[str], None]
+Splits = dict[str, list[Sample]]
+
+
+def to_stderr(line: str) -> None:
+    """Print a line of progress where it does not mix with figures."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _nothing(line: str) -> None:
+    """Say nothing."""
+
+
+def fit(
+    recipe: Recipe,
+    data: Path | str,
+    out: Path | str,
+    *,
+    sentence: str | None = None,
+    resume: bool = True,
+    say: Say = to_stderr,
+) -> dict[str, Any]:
+    """Train a method on a data folder and return the `run.json` of the run folder `out`.
+
+    `sentence` is the prompt of a plain folder of images and masks. An unfinished run in `out` is resumed at its last
+    whole epoch, or started anew without `resume`; of a finished one, this says so and returns its `run.json`. At the
+    end `out` holds run.json, trained.safetensors, metrics.csv and predictions.png. Of several processes only the first
+    writes; the others return an empty dict. Several machines need `out` on storage they share.
+
+    Raises UserError for whatever a user can get wrong, before anything is written where it can be known before.
+    """
+    place, data = Place(Path(out)), Path(data)
+    check_recipe(recipe)
+    first = is_first_process()
+    say = say if first else _nothing
+    if first:
+        place.check()
+        if place.finished:
+            return _finished(place, recipe, say)
+    splits = read_splits(data, recipe, sentence)
+    model = build_model(
+        recipe.method,
+        recipe.size,
+        weights=recipe.weights,
+        image_size=recipe.image_size,
+        seed=recipe.seed,
+        **recipe.options,
+    )
+    if not trained_parameters(model):
+        raise UserError(f"{recipe.method} trains nothing: choose a method with trained parts, see `vlseg methods`")
+    train, val = read_pictures(splits, recipe, model.image_size, model.mean, model.std, say)
+    if first:
+        place.begin(session_of(recipe, splits), resume)
+    forward = CachedClipseg(model, store_of(recipe, place), precision_of(recipe), say)
+    say(_announcement(model, recipe, splits, forward, place))
+    trained = train_model(model, forward, model.tokenizer, train, val, recipe, place, say)
+    if not trained.is_global_zero:
+        return {}
+    return _finish(Job(recipe, data.name, splits, place, say), model, trained)
+
+
+def check_recipe(recipe: Recipe) -> None:
+    """Refuse an unknown method, size or option before anything is read; UserError names the known ones."""
+    method_of(recipe.method)
+    size_of(recipe.size)
+    known = option_names(recipe.method)
+    for key in recipe.options:
+        if key not in known:
+            raise UserError(f"{recipe.method} has no option {key!r}; known: {', '.join(known) or 'none'}")
+
+
+def read_splits(data: Path, recipe: Recipe, sentence: str | None = None) -> Splits:
+    """Return train, val and, where there is one, test; every prompt key is tried, so that a wrong one shows now."""
+    names = ["train", "val"]
+    if not (data / "anns").exists() or (data / "anns" / "test.json").exists():
+        names.append("test")
+    splits = {name: read_samples(data, name, sentence) for name in names}
+    for name, samples in splits.items():
+        for sample in samples:
+            choose_prompt(sample, recipe.prompt if name == "train" else recipe.held_out_prompt)
+    return splits
+
+
+def read_pictures(
+    splits: Splits,
+    recipe: Recipe,
+    image_size: int,
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+    say: Say,
+) -> tuple[Pictures, Pictures]:
+    """Decode training and validation images; UserError for a bad file, or where no training mask holds an object."""
+    train_look = Look(image_size, mean, std, recipe.prompt, recipe.seed, recipe.augment)
+    train = Pictures(splits["train"], train_look, recipe.keep_bytes)
+    val = Pictures(splits["val"], Look(image_size, mean, std, recipe.held_out_prompt), recipe.keep_bytes)
+    if not train.read_all(say):
+        raise UserError(
+            f"all {len(train)} training masks are empty: expected objects as pixels of 255, check the masks folder"
+        )
+    val.read_all(say)
+    return train, val
+
+
+def store_of(recipe: Recipe, place: Place) -> Store | None:
+    """Return the store of the frozen-prefix cache; several processes share its limit."""
+    limit = recipe.cache_bytes // recipe.world_size
+    if recipe.state_cache == "off":
+        return None
+    if recipe.state_cache == "memory":
+        return MemoryStore(limit)
+    return DiskStore(Path(recipe.cache_folder) if recipe.cache_folder else place.state / "cache", limit)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What the end of a run needs to know of its beginning."""
+
+    recipe: Recipe
+    data: str
+    splits: Splits
+    place: Place
+    say: Say
+
+
+def _finish(job: Job, model: Clipseg, trained: Trained) -> dict[str, Any]:
+    recipe, place = job.recipe, job.place
+    if torch.cuda.is_available():
+        model = model.cuda()
+    segmenter = segmenter_of(model, method=recipe.method, size=recipe.size)
+    job.say("choosing the threshold on the validation images")
+    threshold, val_dice = choose_threshold(segmenter.probability, job.splits["val"], recipe.held_out_prompt)
+    info = _info(job, model, trained, threshold)
+    info["metrics"] = {"val": {"dice": val_dice}} | _test(job, segmenter, threshold)
+    finished = place.state / "finished"
+    finished.mkdir(exist_ok=True)
+    save_run(finished, model, info)
+    sheet = prediction_sheet(lambda i, t: segmenter.segment(i, t, threshold), job.splits["val"], recipe.held_out_prompt)
+    atomic_write(finished / "predictions.png", sheet)
+    place.finish(finished)
+    job.say(f"{place.out}: {_figures(info)}")
+    return read_run(place.out)
+
+
+def _info(job: Job, model: Clipseg, trained: Trained, threshold: float) -> dict[str, Any]:
+    recipe = job.recipe
+    return {
+        "method": recipe.method,
+        "size": recipe.size,
+        "weights": recipe.weights,
+        "options": recipe.options,
+        "seed": recipe.seed,
+        "threshold": threshold,
+        "prompt": recipe.held_out_prompt,
+        "data": job.data,
+        "images": {name: len(samples) for name, samples in job.splits.items()},
+        "trained_parameters": sum(p.numel() for p in trained_parameters(model).values()),
+        "epochs": trained.epochs,
+        "best_epoch": trained.best_epoch,
+        "minutes": round(trained.minutes, 2),
+        "recipe": recipe.to_dict(),
+        "versions": {name: version(name) for name in ("torch", "transformers", "lightning", "monai")},
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }
+
+
+def _test(job: Job, segmenter: Segmenter, threshold: float) -> dict[str, Any]:
+    if "test" not in job.splits:
+        return {}
+    samples = job.splits["test"]
+    with_distance = importlib.util.find_spec("scipy") is not None
+    if not with_distance:
+        job.say('HD95 of the test images is left out, for scipy is not installed: pip install "vlseg[score]"')
+    job.say(f"evaluating {len(samples)} test images")
+    report = evaluate(
+        segmenter,
+        samples,
+        job.recipe.held_out_prompt,
+        data=job.data,
+        split="test",
+        threshold=threshold,
+        hd95=with_distance,
+    )
+    return {"test": report["mean"] | {"n": report["n"], "hd95_one_empty": report["hd95_one_empty"]}}
+
+
+def _announcement(model: Clipseg, recipe: Recipe, splits: Splits, forward: CachedClipseg, place: Place) -> str:
+    counts = ", ".join(f"{len(samples)} {name}" for name, samples in splits.items())
+    trained = sum(p.numel() for p in trained_parameters(model).values())
+    cached = " and ".join(name for name, on in forward.stages.items() if on) or "nothing"
+    start = "resuming" if place.checkpoint.exists() else "training"
+    return (
+        f"{start} {recipe.method} ({recipe.size}): {trained:,} of {model.total:,} parameters, images {counts}, "
+        f"size {model.image_size}, {cached} computed once"
+    )
+
+
+def _finished(place: Place, recipe: Recipe, say: Say) -> dict[str, Any]:
+    info = read_run(place.out)
+    keys = changed(json.loads(json.dumps(info.get("recipe", {}))), recipe.to_dict())
+    if keys:
+        raise UserError(f"{place.out} holds a finished run with another {keys[0]}: choose another folder")
+    place.discard_state()
+    say(f"{place.out} is finished already: {_figures(info)}")
+    return info
+
+
+def _figures(info: dict[str, Any]) -> str:
+    parts = [f"{split} Dice {scores['dice']:.4f}" for split, scores in info["metrics"].items()]
+    return f"{', '.join(parts)}, threshold {info['threshold']}, best of {info['epochs']} epochs at {info['best_epoch']}"

@@ -1,0 +1,138 @@
+"""The training loop: what one step, one epoch and one validation are, for any model that turns a batch into logits."""
+
+from collections.abc import Callable
+from typing import Any
+
+import lightning.pytorch as lightning
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from ..deploy.errors import UserError
+from .data import Batch, Order
+from .loss import SegmentationLoss
+from .recipe import Recipe
+from .seeds import derive
+
+Forward = Callable[[Batch], Tensor]
+
+
+class Fit(lightning.LightningModule):
+    """Trains the open parameters of `model` through `forward`, a function from a batch to logits (B, 1, S, S).
+
+    Logged each epoch, as means over all images of all processes: train_loss, val_loss, and val_dice and val_iou at
+    network resolution with the threshold 0.5 (both empty: 1).
+    """
+
+    def __init__(
+        self, model: nn.Module, forward: Forward, recipe: Recipe, train_order: Order, val_order: Order
+    ) -> None:
+        super().__init__()
+        self.model, self.recipe = model, recipe
+        self.logits_of, self.train_order, self.val_order = forward, train_order, val_order
+        self.loss = SegmentationLoss(recipe.dice_weight, recipe.ce_weight, recipe.fidelity)
+        self.strict_loading = False  # a checkpoint holds no frozen weights
+        self._train_sums = self._val_sums = torch.zeros(0)
+        self._plateau: ReduceLROnPlateau | None = None
+        self._plateau_state: dict[str, Any] | None = None
+
+    def train(self, mode: bool = True) -> "Fit":
+        """Let only what trains behave as in training; a frozen part keeps its dropout and statistics still."""
+        super().train(False)
+        if mode:
+            self.training = True
+            open_up(self.model)
+        return self
+
+    def configure_optimizers(self) -> AdamW:
+        """Return AdamW over the open parameters."""
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        recipe = self.recipe
+        optimizer = AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        self._plateau = ReduceLROnPlateau(optimizer, factor=recipe.plateau_factor, patience=recipe.plateau_patience)
+        if self._plateau_state is not None:
+            self._plateau.load_state_dict(self._plateau_state)
+        return optimizer
+
+    def on_train_epoch_start(self) -> None:
+        """Seed dropout for this epoch and process alone, so that a resumed run draws the same."""
+        torch.manual_seed(derive(self.recipe.seed, "dropout", self.current_epoch, self.global_rank))
+        self._train_sums = torch.zeros(2, dtype=torch.float64, device=self.device)
+
+    def training_step(self, batch: Batch, step: int) -> Tensor:
+        """Return the loss, weighted so that the average over processes is the mean over the global batch."""
+        mine, together = self.train_order.share(step)
+        loss = self.loss(self.logits_of(batch), batch.mask)
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}, batch {step}: "
+                f"{', '.join(batch.names)}): look at these files or lower lr; the last whole epoch is kept for a resume"
+            )
+        self._train_sums += torch.stack([loss.detach().double() * mine, torch.tensor(mine, device=loss.device)])
+        return loss * (mine * self.train_order.world_size / together)
+
+    def on_train_epoch_end(self) -> None:
+        """Lower the learning rate where the validation loss stalls.
+
+        Done here and not by Lightning, which does it after the checkpoint of the epoch is written.
+        """
+        assert self._plateau is not None
+        self._plateau.step(self.trainer.callback_metrics["val_loss"].item())
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the sums of the last validation."""
+        self._val_sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+
+    def validation_step(self, batch: Batch, step: int) -> None:
+        """Add up loss, Dice and IoU of the images of this process that count."""
+        mine, _ = self.val_order.share(step)
+        logits, masks = self.logits_of(batch)[:mine], batch.mask[:mine]
+        if not mine:
+            return
+        dice, iou = overlap(logits > 0, masks > 0.5)
+        loss = self.loss(logits, masks).double() * mine
+        self._val_sums += torch.stack([loss, dice.sum(), iou.sum(), torch.tensor(mine, device=loss.device)])
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all processes; UserError where they are not finite, before anything is saved."""
+        loss, dice, iou, count = self._summed(self._val_sums)
+        if not torch.isfinite(loss):
+            raise UserError(
+                f"the validation loss is {loss.item()} after epoch {self.current_epoch}: the weights diverged, "
+                "lower lr; the last whole epoch is kept for a resume"
+            )
+        train_loss, seen = self._summed(self._train_sums)
+        metrics = {"val_loss": loss / count, "val_dice": dice / count, "val_iou": iou / count}
+        self.log_dict(metrics | {"train_loss": train_loss / seen.clamp(min=1)}, batch_size=1)
+
+    def _summed(self, sums: Tensor) -> Tensor:
+        return self.trainer.strategy.reduce(sums, reduce_op="sum")  # type: ignore[return-value]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep what training changed, and the state of the learning-rate schedule."""
+        assert self._plateau is not None
+        frozen = {name for name, p in self.named_parameters() if not p.requires_grad}
+        checkpoint["state_dict"] = {k: v for k, v in checkpoint["state_dict"].items() if k not in frozen}
+        checkpoint["plateau"] = self._plateau.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Hold the schedule's state until the optimiser exists."""
+        self._plateau_state = checkpoint["plateau"]
+
+
+def open_up(model: nn.Module) -> None:
+    """Put into training mode every part of `model` whose parameters all train."""
+    for module in model.modules():
+        flags = [p.requires_grad for p in module.parameters()]
+        if flags and all(flags):
+            module.train()
+
+
+def overlap(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """Return Dice and IoU per image, float64 (B,), of two bool masks (B, 1, H, W); both empty: 1."""
+    pred, true = pred.flatten(1), true.flatten(1)
+    both = (pred & true).sum(1).double()
+    areas = pred.sum(1).double() + true.sum(1).double()
+    dice = torch.where(areas > 0, 2 * both / areas, 1.0)
+    return dice, torch.where(areas > 0, both / (areas - both), 1.0)

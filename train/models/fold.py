@@ -1,0 +1,68 @@
+"""Fold a trained CLIPSeg for export: exact rewritings that leave fewer or cheaper operations (design: folding)."""
+
+from collections.abc import Collection
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from .adapters import Bottleneck, FromHidden
+from .clipseg import Clipseg
+from .grafts import Grafted, grafts
+from .linear_folds import fold_down, fold_layernorm
+
+
+def down_sites(model: Clipseg) -> list[str]:
+    """List the places where an adapter's down-projection can enter the linear before it.
+
+    Only attention outputs: behind the MLP the fold would widen a linear whose input is four times as wide.
+    """
+    return [path for path, one in grafts(model) if isinstance(one.graft, Bottleneck) and hasattr(one.inner, "out_proj")]
+
+
+def fold(model: Clipseg, down: Collection[str] = ()) -> list[str]:
+    """Fold `model` in place and return what was done, one phrase each.
+
+    `down` names the places (of `down_sites`) whose down-projection is folded; whether that pays is for a measurement
+    to say. LayerNorm affines and the interpolated position table are always folded.
+    """
+    done = [_fold_positions(model), _fold_norms(model)]
+    for path in down:
+        _fold_down_at(cast(Grafted, model.get_submodule(path)))
+    return done + [f"down-projection at {path}" for path in down]
+
+
+@torch.no_grad()
+def _fold_positions(model: Clipseg) -> str:
+    """Resize the position table once, as the library does at every call."""
+    table = model.vision.embeddings
+    grid = model.image_size // model.patch_size
+    width = table.position_embedding.embedding_dim
+    tokens = torch.empty(1, grid * grid + 1, width, device=table.position_embedding.weight.device)
+    resized = table.interpolate_pos_encoding(tokens, model.image_size, model.image_size).reshape(-1, width).clone()
+    table.position_embedding = nn.Embedding.from_pretrained(resized)
+    table.num_positions = len(resized)
+    table.image_size = model.image_size
+    table.position_ids = torch.arange(len(resized)).expand(1, -1)
+    return f"position table at {grid} x {grid}"
+
+
+def _fold_norms(model: Clipseg) -> str:
+    layers = [*model.vision.encoder.layers, *model.text.encoder.layers]
+    for layer in layers:
+        attention, mlp = _bare(layer.self_attn), _bare(layer.mlp)
+        readers = [attention.q_proj, attention.k_proj, attention.v_proj]
+        layer.layer_norm1, (attention.q_proj, attention.k_proj, attention.v_proj) = fold_layernorm(
+            layer.layer_norm1, readers
+        )
+        layer.layer_norm2, (mlp.fc1,) = fold_layernorm(layer.layer_norm2, [mlp.fc1])
+    return f"{2 * len(layers)} LayerNorm affines"
+
+
+def _fold_down_at(grafted: Grafted) -> None:
+    grafted.inner.out_proj = fold_down(grafted.inner.out_proj, grafted.graft.down)
+    grafted.graft = FromHidden(grafted.graft)
+
+
+def _bare(module: nn.Module) -> Any:
+    return module.inner if isinstance(module, Grafted) else module

@@ -1,0 +1,140 @@
+"""The one place where backbones and tuning methods meet: `clipseg/dense-vl` and its kin."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any
+
+import torch
+
+from ...deploy.errors import UserError
+from . import vlsm_adapter
+from .backbone import load_clipseg
+from .clipseg import Clipseg
+from .grafts import freeze, trained_parameters
+from .sizes import SIZES, Size, size_of
+from .vlsm_adapter import AdapterOptions
+
+VLSM_ADAPTER = "VLSM-Adapter, arXiv 2405.06196"
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """A method with nothing to choose."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to tune a frozen model: `adapt` adds the trained parts, and opens what else trains."""
+
+    paper: str
+    adapt: Callable[[Clipseg, Size, Any], None]
+    options: type = NoOptions
+
+
+def _frozen(model: Clipseg, size: Size, options: NoOptions) -> None:
+    """Train nothing: the yardstick."""
+
+
+def _decoder(model: Clipseg, size: Size, options: NoOptions) -> None:
+    model.library.decoder.requires_grad_(True)
+
+
+def _full(model: Clipseg, size: Size, options: NoOptions) -> None:
+    model.requires_grad_(True)
+
+
+def _adapters(kind: str) -> dict[str, Method]:
+    adapt = getattr(vlsm_adapter, kind)
+    return {
+        f"clipseg/{kind}-{parts}": Method(VLSM_ADAPTER, partial(_with_parts, adapt, parts), AdapterOptions)
+        for parts in ("v", "vl", "vlc")
+    }
+
+
+def _with_parts(adapt: Callable, parts: str, model: Clipseg, size: Size, options: AdapterOptions) -> None:
+    adapt(model, size, parts, options)
+
+
+METHODS: dict[str, Method] = {
+    "clipseg/frozen": Method("CLIPSeg, arXiv 2112.10003", _frozen),
+    "clipseg/decoder": Method(VLSM_ADAPTER, _decoder),
+    "clipseg/full": Method(VLSM_ADAPTER, _full),
+    **_adapters("shallow"),
+    **_adapters("dense"),
+}
+
+
+def method_of(name: str) -> Method:
+    """Return the method called `name`; UserError names the known ones."""
+    if name not in METHODS:
+        raise UserError(f"no method {name!r}; known: {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def build_model(
+    name: str,
+    size: str = "tiny",
+    *,
+    weights: str | None = None,
+    image_size: int | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Clipseg:
+    """Return a frozen backbone with the method's parts on it, in evaluation mode.
+
+    `weights`: None for the size's own (embedded, or by its published name), "random", or a local folder. `seed` decides
+    how new parts start. Raises UserError for an unknown method, size or option, or weights that cannot be had.
+    """
+    method, geometry = method_of(name), size_of(size)
+    chosen = _options(method, name, options)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)  # random weights are one fixed draw, so that a run finds its backbone again
+        model = load_clipseg(size, weights, image_size)
+        freeze(model)
+        bare = _size(model)
+        torch.manual_seed(seed)
+        method.adapt(model, geometry, chosen)
+    model.total += _size(model) - bare
+    return model.eval()
+
+
+def _size(model: Clipseg) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def option_names(name: str) -> list[str]:
+    """Return the options that a method takes."""
+    return [field.name for field in fields(method_of(name).options)]
+
+
+def default_options(name: str) -> dict[str, Any]:
+    """Return a method's options with their default values."""
+    return asdict(method_of(name).options())
+
+
+def _options(method: Method, name: str, given: dict[str, Any]) -> Any:
+    known = option_names(name)
+    for key in given:
+        if key not in known:
+            raise UserError(f"{name} has no option {key!r}; known: {', '.join(known) or 'none'}")
+    return method.options(**given)
+
+
+def cacheable(model: Clipseg) -> dict[str, bool]:
+    """Say which states lie wholly below the first trained parameter, so that they can be computed once."""
+    trained = trained_parameters(model)
+    image, text = "library.clip.vision_model.", ("library.clip.text_model.", "library.clip.text_projection.")
+    return {
+        "image": not any(name.startswith(image) for name in trained),
+        "text": not any(name.startswith(text) for name in trained),
+    }
+
+
+def count(name: str, size: str) -> dict[str, Any]:
+    """Return one line of `vlseg methods`: `{name, size, paper, trainable, total, image_size}`, nothing allocated."""
+    with torch.device("meta"):
+        model = build_model(name, size, weights="random")
+    trainable = sum(p.numel() for p in trained_parameters(model).values())
+    row = {"name": name, "size": size, "paper": method_of(name).paper}
+    return row | {"trainable": trainable, "total": model.total, "image_size": SIZES[size].image_size}

@@ -1,0 +1,101 @@
+"""The folder of a run: `state/` while it trains, `run.json` and its companions, whole, when it is done."""
+
+import hashlib
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..deploy.annotations import Sample
+from ..deploy.errors import UserError
+from ..deploy.files import read_json, write_json
+from .models.runs import RUN
+from .recipe import Recipe
+
+# what may change between the start of a run and its resume without changing what it computes
+FREE = {"max_epochs", "max_minutes", "num_workers", "cache", "cache_bytes", "cache_folder", "keep_bytes"}
+
+
+@dataclass(frozen=True)
+class Place:
+    """The paths of one run's folder."""
+
+    out: Path
+
+    @property
+    def state(self) -> Path:
+        """The folder of an unfinished run."""
+        return self.out / "state"
+
+    @property
+    def session(self) -> Path:
+        """What the unfinished run was told; by it the folder is known as ours."""
+        return self.state / "session.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the last whole epoch."""
+        return self.state / "last.safetensors"
+
+    @property
+    def metrics(self) -> Path:
+        """One row per epoch."""
+        return self.out / "metrics.csv"
+
+    @property
+    def finished(self) -> bool:
+        """Is the run done?"""
+        return (self.out / RUN).is_file()
+
+    def check(self) -> None:
+        """Refuse a folder that exists and is not a run's; UserError, and nothing is touched."""
+        if self.out.exists() and not self.out.is_dir():
+            raise UserError(f"{self.out} is a file: expected a folder for the run, choose another name")
+        if self.out.is_dir() and any(self.out.iterdir()) and not self.finished and not self.session.is_file():
+            raise UserError(f"{self.out} exists and is not a run: it is left as it is, choose another folder")
+
+    def begin(self, session: dict[str, Any], resume: bool) -> None:
+        """Start or go on; UserError where the folder holds the state of a run that was told something else."""
+        if self.session.is_file() and resume:
+            _compare(read_json(self.session), session, self.out)
+            return
+        if self.session.is_file():
+            self.discard_state()
+        self.state.mkdir(parents=True, exist_ok=True)
+        write_json(self.session, session)
+
+    def finish(self, finished: Path) -> None:
+        """Move what lies in `finished`, a folder inside the state, into the run, `run.json` last; drop the state."""
+        for path in sorted(finished.iterdir(), key=lambda path: path.name == RUN):
+            os.replace(path, self.out / path.name)
+        self.discard_state()
+
+    def discard_state(self) -> None:
+        """Delete the state of an unfinished run, and nothing that is not one."""
+        if self.session.is_file():
+            shutil.rmtree(self.state)
+
+
+def session_of(recipe: Recipe, splits: dict[str, list[Sample]]) -> dict[str, Any]:
+    """Return what a resume must find the same: the recipe, and a hash of the names and sentences of the data."""
+    digest = hashlib.sha256()
+    for split in ("train", "val"):
+        digest.update(json.dumps([[sample.name, sample.prompts] for sample in splits[split]]).encode())
+    return {"recipe": recipe.to_dict(), "data": digest.hexdigest()}
+
+
+def changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Return the recipe's keys that differ and count."""
+    return sorted(key for key in new.keys() | old.keys() if key not in FREE and new.get(key) != old.get(key))
+
+
+def _compare(old: dict[str, Any], new: dict[str, Any], out: Path) -> None:
+    keys = changed(old["recipe"], new["recipe"])
+    if keys:
+        key = keys[0]
+        was, now = old["recipe"].get(key), new["recipe"].get(key)
+        raise UserError(f"{out} was started with {key} = {was!r}, not {now!r}: use the same recipe or another folder")
+    if old["data"] != new["data"]:
+        raise UserError(f"{out} was started on other data: use the same data or another folder")

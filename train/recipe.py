@@ -1,0 +1,235 @@
+"""What a training run is told: one frozen dataclass, its TOML files and the `--set key=value` of the command line."""
+
+import dataclasses
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from ..deploy.errors import UserError
+
+try:
+    import tomllib  # pyright: ignore[reportMissingImports]
+except ModuleNotFoundError:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+NOT_FIELDS = ("base", "source")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. Defaults are those of VLSM-Adapter's dense adapters (arXiv 2405.06196).
+
+    Attributes:
+        method: backbone/method, as `vlseg methods` lists them.
+        size: size of the backbone.
+        weights: None for the size's own weights, "random", or a local folder.
+        options: options of the method (rank, first_layer, ...).
+        image_size: side of the square input in pixels; None: the size's own.
+        prompt: key of the sentence used in training: "p0", "p1", ..., or "random" (every key but p0).
+        val_prompt: key used on validation and test images; None: the same as `prompt`.
+        augment: flips, small affine moves and light changes on training images, words kept true.
+        seed: decides new weights, order, prompts, dropout and augmentation.
+        lr: learning rate of AdamW.
+        weight_decay: decoupled weight decay of AdamW.
+        batch_size: images per optimiser step, over all devices together.
+        max_epochs: upper limit of epochs.
+        min_epochs: epochs before early stopping may act.
+        max_minutes: training time after which it stops, then validates; None: no limit.
+        patience: epochs without a better validation Dice before it stops early.
+        min_delta: smallest gain of validation Dice that counts as better.
+        clip_norm: upper limit of the gradient norm; 0: none.
+        plateau_factor: factor on the learning rate when the validation loss stalls.
+        plateau_patience: epochs the validation loss may stall before that.
+        dice_weight: weight of the Dice loss.
+        ce_weight: weight of the cross-entropy.
+        fidelity: "released" repeats the published code's defects (cross-entropy of a double sigmoid); "paper" does not.
+        precision: "auto" is fp16 autocast on a GPU and fp32 elsewhere.
+        cache: where states below the first trained parameter are kept. "auto": in memory, or off with `augment`.
+        cache_bytes: size limit of that cache; what does not fit is computed again each time.
+        cache_folder: folder of a disk cache, kept for later runs; None: inside the run, removed at its end.
+        keep_bytes: size limit of the decoded images kept in memory.
+        num_workers: processes that load data; 0: the training process itself.
+        devices: processes (CPU) or GPUs per node.
+        num_nodes: machines.
+    """
+
+    method: str = "clipseg/dense-vl"
+    size: str = "tiny"
+    weights: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    image_size: int | None = None
+    prompt: str = "random"
+    val_prompt: str | None = None
+    augment: bool = False
+    seed: int = 41
+    lr: float = 1e-3
+    weight_decay: float = 1e-3
+    batch_size: int = 32
+    max_epochs: int = 200
+    min_epochs: int = 10
+    max_minutes: float | None = None
+    patience: int = 20
+    min_delta: float = 1e-4
+    clip_norm: float = 0.5
+    plateau_factor: float = 0.3
+    plateau_patience: int = 5
+    dice_weight: float = 1.5
+    ce_weight: float = 1.0
+    fidelity: Literal["paper", "released"] = "paper"
+    precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
+    cache: Literal["auto", "off", "memory", "disk"] = "auto"
+    cache_bytes: int = 4 * 2**30
+    cache_folder: str | None = None
+    keep_bytes: int = 2 * 2**30
+    num_workers: int = 0
+    devices: int = 1
+    num_nodes: int = 1
+
+    def __post_init__(self) -> None:
+        """Refuse values that no run can have; UserError names the key, the value and the range."""
+        for key, low in LOWEST.items():
+            value = getattr(self, key)
+            if value is not None and not value >= low:
+                raise UserError(f"{key} = {value} is too small: expected at least {low}")
+        if not 0 < self.plateau_factor < 1 or not self.lr > 0:
+            raise UserError(f"expected lr > 0 and 0 < plateau_factor < 1, got {self.lr} and {self.plateau_factor}")
+        if self.dice_weight + self.ce_weight <= 0:
+            raise UserError("dice_weight and ce_weight are both 0: one of them must be above 0")
+        if self.min_epochs > self.max_epochs:
+            raise UserError(f"min_epochs = {self.min_epochs} is above max_epochs = {self.max_epochs}: lower it")
+        if self.batch_size % self.world_size:
+            raise UserError(
+                f"batch_size = {self.batch_size} does not divide over {self.world_size} processes: choose a multiple"
+            )
+        if self.cache in ("memory", "disk") and self.augment:
+            raise UserError(
+                f"cache = {self.cache} cannot hold states of images that augment changes each time: set one of them off"
+            )
+
+    @property
+    def world_size(self) -> int:
+        """Processes that train together."""
+        return self.devices * self.num_nodes
+
+    @property
+    def state_cache(self) -> Literal["off", "memory", "disk"]:
+        """What `cache` comes to: "auto" is memory, or off where images change."""
+        if self.cache != "auto":
+            return self.cache
+        return "off" if self.augment else "memory"
+
+    @property
+    def held_out_prompt(self) -> str:
+        """Key of the sentences that validation and test use."""
+        return self.val_prompt or self.prompt
+
+    def replace(self, **changes: Any) -> "Recipe":
+        """Return a copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return every field, as JSON takes it."""
+        return asdict(self)
+
+
+LOWEST = {
+    "image_size": 1, "batch_size": 1, "max_epochs": 1, "min_epochs": 0, "max_minutes": 0, "patience": 1,
+    "min_delta": 0, "clip_norm": 0, "plateau_patience": 0, "dice_weight": 0, "ce_weight": 0, "weight_decay": 0,
+    "cache_bytes": 0, "keep_bytes": 0, "num_workers": 0, "devices": 1, "num_nodes": 1, "seed": 0,
+}  # fmt: skip
+
+
+def load_recipe(recipe: str | Path | None = None, overrides: Sequence[str] = (), **changes: Any) -> Recipe:
+    """Return the recipe of a run.
+
+    `recipe` is a TOML file, whose key `base` may name a shipped recipe to start from, or the name of a shipped one.
+    Without it, it is the published preset of the method, and for the small embedded size `recipes/small.toml` on top
+    (steps that two CPU cores can take). `changes` are fields such as `method` and `size`, and last come `overrides`,
+    each "key=value" (a method's option is "options.rank=8"). UserError for an unknown key or a value of the wrong kind,
+    with what was expected, and where neither a recipe nor a method is given.
+    """
+    values = (_preset(**changes) if recipe is None else _read(recipe)) | changes
+    if "method" not in values:
+        raise UserError("no method is given: name one, such as clipseg/dense-vl, or a recipe that does")
+    options = dict(values.get("options", {}))
+    for override in overrides:
+        key, value = _parse(override)
+        head, _, option = key.partition(".")
+        if head == "options" and option:
+            options[option] = value
+        else:
+            values[key] = value
+    return Recipe(**_checked(values | {"options": options}))
+
+
+def shipped() -> list[str]:
+    """Return the names of the recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.toml"))
+
+
+def _preset(method: str = "", size: str = "tiny", **_: Any) -> dict[str, Any]:
+    name = method.rpartition("/")[2]
+    values = _read(name) if name in shipped() else {}
+    return values | _read("small") if size in ("tiny", "nano") else values
+
+
+def _read(recipe: str | Path) -> dict[str, Any]:
+    path = RECIPES / f"{recipe}.toml" if str(recipe) in shipped() else Path(recipe)
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"no recipe {recipe}: expected a TOML file or one of {', '.join(shipped())}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not TOML ({error}): expected lines such as lr = 1e-3") from error
+    base = values.get("base")
+    if base is not None and base not in shipped():
+        raise UserError(f"{path} has base = {base!r}: expected one of {', '.join(shipped())}")
+    inherited = _read(base) if base else {}
+    return inherited | {key: value for key, value in values.items() if key not in NOT_FIELDS}
+
+
+def _parse(override: str) -> tuple[str, Any]:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise UserError(f"--set {override!r} is not understood: expected key=value, such as lr=1e-4")
+    if text.lower() == "none":
+        return key, None
+    try:
+        return key, tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key, text  # a bare word is a string
+
+
+def _checked(values: Mapping[str, Any]) -> dict[str, Any]:
+    hints = get_type_hints(Recipe)
+    known = [f.name for f in fields(Recipe)]
+    for key in values:
+        if key not in known:
+            raise UserError(f"a recipe has no key {key!r}; known: {', '.join(known)}")
+    return {key: _typed(key, value, hints[key]) for key, value in values.items()}
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    choices = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    for choice in choices:
+        if get_origin(choice) is Literal:
+            # `--set precision=32` reads as a number
+            if str(value) in get_args(choice):
+                return str(value)
+        elif choice is float and type(value) in (int, float):
+            return float(value)
+        elif type(value) is (get_origin(choice) or choice):
+            return value
+    raise UserError(f"{key} = {value!r} is of the wrong kind: expected {_kind(choices)}")
+
+
+def _kind(choices: Sequence[Any]) -> str:
+    words = {float: "a number", int: "a whole number", bool: "true or false", str: "a text", type(None): "none"}
+    names = [
+        " or ".join(get_args(choice)) if get_origin(choice) is Literal else words.get(choice, "a table")
+        for choice in choices
+    ]
+    return " or ".join(names)
