@@ -20,6 +20,7 @@ app.add_typer(operators, name="kernels")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder with images/, masks/ and anns/{train,val,test}.json.")]
 Prompt = Annotated[str, typer.Option(help="Prompt key of the annotations (p0, p1, ... or random).")]
+Sentence = Annotated[str | None, typer.Option(help="One prompt for a plain folder of images/ and masks/.")]
 Threads = Annotated[int | None, typer.Option(help="CPU threads of the engine; default: all cores.")]
 EngineName = Annotated[str, typer.Option(help="Which engine runs the bundle; auto picks by what is installed.")]
 
@@ -62,6 +63,7 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe field.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Folder with backbone weights, or random.")] = None,
+    sentence: Sentence = None,
     resume: Annotated[bool, typer.Option(help="Go on from where an interrupted run stopped.")] = True,
     as_json: Json = False,
 ) -> None:
@@ -74,7 +76,7 @@ def train(
 
     given = {"method": method, "size": size, "weights": weights}
     chosen = load_recipe(recipe, setting or (), **{key: value for key, value in given.items() if value is not None})
-    info = fit(chosen, data, out, resume=resume, say=_say)
+    info = fit(chosen, data, out, sentence=sentence, resume=resume, say=_say)
     _print(info, as_json, f"{out}: {_scores(info)}")
 
 
@@ -84,6 +86,7 @@ def evaluate(
     data: Data,
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     prompt: Prompt = "p1",
+    sentence: Sentence = None,
     engine: EngineName = "auto",
     threads: Threads = None,
     hd95: Annotated[bool, typer.Option(help="Compute HD95 too (needs the extra score).")] = True,
@@ -93,10 +96,10 @@ def evaluate(
 
     Example: vlseg evaluate runs/polyps --data polyps --prompt p1
     """
-    from .deploy.annotations import read_split
+    from .deploy.annotations import read_samples
     from .deploy.evaluate import evaluate as score
 
-    samples = read_split(data, split)
+    samples = read_samples(data, split, sentence)
     with _segmenter(model, engine, threads) as segmenter:
         result = score(segmenter, samples, prompt, data=data.name, split=split, hd95=hd95, progress=_progress("image"))
     mean = result["mean"]
@@ -145,6 +148,7 @@ def segment(
     prompt: Annotated[str, typer.Option(help="What to find, in words.")],
     out: Annotated[Path, typer.Option(help="Mask to write (PNG, 0 and 255), or a folder.")],
     threshold: Annotated[float | None, typer.Option(help="Probability from which a pixel counts, 0 to 1.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace masks that stand there.")] = False,
     engine: EngineName = "auto",
     threads: Threads = None,
 ) -> None:
@@ -155,7 +159,7 @@ def segment(
     from .deploy.masks import segment_files
 
     with _segmenter(bundle, engine, threads) as segmenter:
-        for path, share in segment_files(segmenter, image, prompt, out, threshold):
+        for path, share in segment_files(segmenter, image, prompt, out, threshold, overwrite):
             _say(f"{path}: {share:.2%} of the image")
 
 

@@ -7,7 +7,7 @@ from PIL import Image, ImageFilter
 
 from ..deploy.pixels import to_mask
 
-ACCENT = (0, 214, 190)
+ACCENT = (190, 255, 60)
 HALO = (8, 20, 28)
 
 

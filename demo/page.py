@@ -14,7 +14,6 @@ import numpy as np
 from ..deploy.engine import AUTO
 from ..deploy.errors import UserError
 from ..deploy.pixels import read_image, to_mask
-from ..deploy.segmenter import Timings
 from .examples import write_examples
 from .models import Models
 from .overlay import measure, overlay
@@ -44,7 +43,6 @@ class Answer:
 
     image: np.ndarray
     probability: np.ndarray
-    timings: Timings
 
 
 def launch(
@@ -75,8 +73,8 @@ def start(models: Models, scratch: Path, host: str, port: int) -> gr.Blocks:
     try:
         page.launch(
             server_name=host, server_port=port, share=False, inbrowser=False, ssr_mode=False, mcp_server=False,
-            prevent_thread_lock=True, theme=theme(), css=CSS, footer_links=["api"], max_file_size=UPLOAD_LIMIT,
-            show_error=True, quiet=True,
+            prevent_thread_lock=True, theme=theme(), css=CSS, footer_links=["api", "settings"],
+            max_file_size=UPLOAD_LIMIT, show_error=True, quiet=True,
         )  # fmt: skip
     except OSError as error:
         raise UserError(f"cannot listen on {host}:{port} ({error}): choose another with --port or --host") from error
@@ -112,9 +110,22 @@ def _question(models: Models, scratch: Path) -> tuple[gr.Image, gr.Textbox, gr.B
     known = models.manifests[models.names[0]].fixed_prompts
     prompt = gr.Textbox(label="Prompt", placeholder=_placeholder(known), max_lines=3)
     ask = gr.Button("Segment", variant="primary")
-    examples = [[str(path), words] for path, words in write_examples(scratch)]
-    gr.Examples(examples, [image, prompt], label="Drawn examples")
+    _examples(write_examples(scratch), image, prompt)
     return image, prompt, ask
+
+
+def _examples(examples: list[tuple[Path, str]], image: gr.Image, prompt: gr.Textbox) -> None:
+    """Lay out a row of pictures; picking one fills in its prompt too."""
+    samples = [[str(path)] for path, _ in examples]
+    # the input itself as the component: gradio then keeps these files when it removes uploads
+    row = gr.Dataset(label="Drawn examples", components=[image], samples=samples, type="index", layout="gallery")
+    row.click(
+        lambda index: (str(examples[index][0]), examples[index][1]),
+        row,
+        [image, prompt],
+        show_progress="hidden",
+        api_visibility="private",
+    )
 
 
 def _answer(models: Models) -> tuple[list[gr.Slider], tuple[gr.Image, gr.HTML, gr.HTML]]:
@@ -182,14 +193,18 @@ def segment(
         raise UserError('the prompt is empty: say what to find, such as "one small round polyp"')
     image = read_image(path)
     result = models.run(bundle, image, prompt.strip())
-    answer = Answer(image, result.probability, result.timings)
-    return answer, *redraw(answer, threshold, opacity), latency_html(result.timings, models.engine)
+    answer = Answer(image, result.probability)
+    return answer, *_drawn(answer, threshold, opacity), latency_html(result.timings, models.engine)
 
 
 def redraw(answer: Answer | None, threshold: float, opacity: float) -> tuple[np.ndarray | None, str]:
     """Draw the kept answer at other levels: the overlay (H, W, 3) and the reading of the area. No inference."""
     if answer is None:
         return None, ""
+    return _drawn(answer, threshold, opacity)
+
+
+def _drawn(answer: Answer, threshold: float, opacity: float) -> tuple[np.ndarray, str]:
     area = measure(to_mask(answer.probability, threshold))
     return overlay(answer.image, answer.probability, threshold, opacity), area_html(area, threshold)
 

@@ -41,5 +41,6 @@ def model_html(manifest: Manifest) -> str:
 
 
 def _bar(label: str, value: float, share: float) -> str:
-    told = f"{value:.1f} ms" if value else "kept"
-    return f'<dt>{label}</dt><dd><i style="width:{share:.1%}"></i></dd><dd>{told}</dd>'
+    if not value:
+        return f"<dt>{label}</dt><dd></dd><dd>cached</dd>"
+    return f'<dt>{label}</dt><dd><i style="width:{share:.1%}"></i></dd><dd>{value:.1f} ms</dd>'

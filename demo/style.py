@@ -1,6 +1,6 @@
 """How the page looks: system fonts alone, so that nothing is fetched; light and dark follow the system."""
 
-import gradio as gr
+from gradio.themes import Base
 
 FONT = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
@@ -10,6 +10,7 @@ CSS = """
 #title h1 { font-size: 1.6rem; font-weight: 650; letter-spacing: -0.02em; margin: 0.4rem 0 0; }
 #title p { color: var(--body-text-color-subdued); margin: 0.2rem 0 0; max-width: 80ch; }
 #model { align-items: center; }
+#model > * { flex: 1 1 18rem; }
 .facts, #note p { color: var(--body-text-color-subdued); font-size: 0.82rem; }
 .facts { margin: 0; overflow-wrap: anywhere; }
 .reading b { display: block; font-size: 1.45rem; font-weight: 600; font-variant-numeric: tabular-nums; }
@@ -19,15 +20,15 @@ CSS = """
 .stages dd + dd { text-align: right; font-variant-numeric: tabular-nums; }
 .stages dd { align-self: center; }
 .stages i { display: block; height: 0.5rem; min-width: 2px; border-radius: 3px; background: var(--color-accent); }
-#area { flex: 2 1 10rem; }
-#time { flex: 3 1 16rem; }
+#area { flex: 1 1 9rem; }
+#time { flex: 2 1 16rem; }
 footer { opacity: 0.8; }
 """
 
 
-def theme() -> gr.themes.Base:
+def theme() -> Base:
     """Return a quiet theme on gradio's plainest one."""
-    return gr.themes.Base(
+    return Base(
         primary_hue="teal",
         secondary_hue="teal",
         neutral_hue="slate",

@@ -9,21 +9,29 @@ from PIL import Image
 
 from .errors import UserError
 from .files import atomic_write
-from .pixels import read_image
+from .pixels import SUFFIXES, read_image
 from .segmenter import Segmenter
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
 def segment_files(
-    segmenter: Segmenter, source: Path, prompt: str, out: Path, threshold: float | None = None
+    segmenter: Segmenter,
+    source: Path | str,
+    prompt: str,
+    out: Path | str,
+    threshold: float | None = None,
+    overwrite: bool = False,
 ) -> Iterator[tuple[Path, float]]:
     """Write a mask for an image, or for every image of a folder, and yield each with its share of the area (0 to 1).
 
     A mask is a PNG of the image's size, 0 and 255. For a folder, `out` is a folder too and masks keep the image's stem.
-    Raises UserError for an absent source, a folder without images, two images of one stem, or a mask that is not PNG.
+
+    Raises:
+        UserError: no such source, a folder without images, two images of one stem, a mask that is not PNG, a mask that
+            would replace an image of the source, or one that exists without `overwrite`. All before the first mask.
     """
-    for image, target in _pairs(Path(source), Path(out)):
+    pairs = _pairs(Path(source), Path(out))
+    _check_targets(pairs, overwrite)
+    for image, target in pairs:
         mask = segmenter.segment(read_image(image), prompt, threshold)
         target.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(target, _png(mask))
@@ -43,14 +51,24 @@ def _pairs(source: Path, out: Path) -> list[tuple[Path, Path]]:
 def _folder_pairs(source: Path, out: Path) -> list[tuple[Path, Path]]:
     images = sorted(path for path in source.iterdir() if path.suffix.lower() in SUFFIXES)
     if not images:
-        raise UserError(f"no images in {source}: expected files ending in {', '.join(SUFFIXES)}")
-    targets = [out / f"{path.stem}.png" for path in images]
-    for image, target in zip(images, targets, strict=True):
-        if targets.count(target) > 1:
+        raise UserError(f"no images in {source}: expected files ending in {', '.join(sorted(SUFFIXES))}")
+    by_stem: dict[str, Path] = {}
+    for image in images:
+        if image.stem in by_stem:
             raise UserError(
-                f"several images in {source} are called {image.stem}: their masks would overwrite each other"
+                f"{by_stem[image.stem]} and {image.name} would write one mask {image.stem}.png: rename one of them"
             )
-    return list(zip(images, targets, strict=True))
+        by_stem[image.stem] = image
+    return [(image, out / f"{stem}.png") for stem, image in by_stem.items()]
+
+
+def _check_targets(pairs: list[tuple[Path, Path]], overwrite: bool) -> None:
+    sources = {image.resolve() for image, _ in pairs}
+    for _, target in pairs:
+        if target.resolve() in sources:
+            raise UserError(f"the mask {target} would replace an image: choose another --out")
+        if target.exists() and not overwrite:
+            raise UserError(f"{target} exists already: choose another --out, or pass --overwrite")
 
 
 def _png(mask: np.ndarray) -> bytes:

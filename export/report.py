@@ -81,8 +81,8 @@ def plot(rows: Sequence[dict[str, float]]) -> str:
     from matplotlib.figure import Figure
 
     epochs, dice = [row["epoch"] + 1 for row in rows], [row["val_dice"] for row in rows]
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vlseg"}):
-        figure = Figure(figsize=(7, 2.7), layout="constrained")
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": "vlseg", "font.size": 9}):
+        figure = Figure(figsize=(5.6, 2.5), layout="constrained")
         axes = figure.add_subplot()
         axes.plot(epochs, dice, color=_ACCENT, linewidth=2, marker="o", markersize=4)
         axes.set(ylim=(0, 1), xlabel="epoch", ylabel="Dice on validation", xticks=epochs)
@@ -103,7 +103,7 @@ def _themed(svg: str) -> str:
     """Keep the drawing alone, and let the page's colours and font stand in for ours."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r"font: [^;\"]*", "font-size: 11px", svg)
+    svg = re.sub(r" font-family: [^;\"]*;", "", svg)
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, variable)
     return svg

@@ -13,9 +13,9 @@ from .reference import Norm
 
 def project(x: Tensor, norm: Norm, weights: list[tuple[Tensor, Tensor]], dtype: torch.dtype) -> list[Tensor]:
     """Return linear(LN x) in `dtype` for each (weight, bias): what the forms beyond the absorbed ones start from."""
-    normed = torch.nn.functional.layer_norm(
-        x.to(norm.weight.dtype), x.shape[-1:], norm.weight, norm.bias, norm.eps
-    ).to(dtype)
+    normed = torch.nn.functional.layer_norm(x.to(norm.weight.dtype), x.shape[-1:], norm.weight, norm.bias, norm.eps).to(
+        dtype
+    )
     return [torch.nn.functional.linear(normed, w.to(dtype), b.to(dtype)) for w, b in weights]
 
 

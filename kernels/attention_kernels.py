@@ -74,7 +74,9 @@ def attend_forward(
     row_mask = rows < query_count
     y_base = y_ptr + batch * query_count * inner + head * HEAD
     tl.store(
-        y_base + rows[:, None].to(tl.int64) * inner + within[None, :], y, mask=row_mask[:, None] & (within < HEAD)[None, :]
+        y_base + rows[:, None].to(tl.int64) * inner + within[None, :],
+        y,
+        mask=row_mask[:, None] & (within < HEAD)[None, :],
     )
     top = tl.where(top == float("-inf"), 0.0, top)
     tl.store(logsum_ptr + (batch * HEADS + head) * query_count + rows, top + tl.log(total), mask=row_mask)

@@ -114,16 +114,15 @@ def backward(
     The second is empty where `wanted` is False. `gradient` has the shape of `x`.
     """
     w = weights.contiguous()
+    target = x if hidden is None else hidden
+    if x.numel() == 0:
+        shape = (w.up.shape[0] if w.own else 1, packed_size(w) if wanted else 0)
+        empty = torch.empty(target.shape, dtype=target.dtype, device=x.device)
+        return empty, torch.zeros(shape, dtype=w.up.dtype, device=x.device)
     g3, x3, hidden3 = _batched(w.own, rows_contiguous(gradient), x, hidden)
     assert g3 is not None and x3 is not None
-    batch, tokens, width = x3.shape
+    batch, tokens, _width = x3.shape
     rank = w.up.shape[-1]
-    target = x if hidden is None else hidden
-    size = packed_size(w)
-    if x.numel() == 0:
-        shape = (weights.up.shape[0] if w.own else 1, size if wanted else 0)
-        return torch.empty(target.shape, dtype=target.dtype, device=x.device), torch.zeros(shape, dtype=w.up.dtype, device=x.device)
-
     h = torch.empty((batch, tokens, rank), dtype=kind.compute, device=x.device)
     dz = torch.empty_like(h, dtype=kind.compute if hidden is None else hidden.dtype)
     dx = torch.empty(x.shape, dtype=x.dtype, device=x.device) if hidden is None else None
@@ -230,7 +229,11 @@ def _sizes(weights: Weights) -> list[int]:
 def unpack(packed: Tensor, weights: Weights) -> Weights:
     """Return the packed gradients as views of the weights' shapes; None where there is no weight."""
     up, up_bias, scale, down, down_bias, norm_weight, norm_bias = packed.split(_sizes(weights), dim=1)
-    shared = (scale.sum(0), norm_weight.sum(0), norm_bias.sum(0)) if weights.own else (scale[0], norm_weight[0], norm_bias[0])
+    shared = (
+        (scale.sum(0), norm_weight.sum(0), norm_bias.sum(0))
+        if weights.own
+        else (scale[0], norm_weight[0], norm_bias[0])
+    )
     width, rank = weights.up.shape[-2:]
     matrix = (-1,) if weights.own else ()
     return Weights(

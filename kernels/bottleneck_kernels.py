@@ -107,9 +107,9 @@ def bottleneck_forward(
 
     if hidden_ptr is not None:
         hidden_base = hidden_ptr + batch * hidden_batch + rows * hidden_row
-        z = tl.load(
-            hidden_base[:, None] + ranks[None, :], mask=row_mask[:, None] & rank_mask[None, :], other=0.0
-        ).to(tl.float32)
+        z = tl.load(hidden_base[:, None] + ranks[None, :], mask=row_mask[:, None] & rank_mask[None, :], other=0.0).to(
+            tl.float32
+        )
     else:
         mean = tl.zeros((ROWS,), tl.float32)
         rstd = mean
@@ -393,7 +393,9 @@ def bottleneck_backward_columns(
         d_up = tl.dot(tl.trans(dp.to(COMPUTE)), h, d_up, input_precision=PRECISION)
         if down_ptr is not None:
             dz = tl.load(
-                dz_ptr + scratch[:, None] * RANK + ranks[None, :], mask=row_mask[:, None] & rank_mask[None, :], other=0.0
+                dz_ptr + scratch[:, None] * RANK + ranks[None, :],
+                mask=row_mask[:, None] & rank_mask[None, :],
+                other=0.0,
             )
             x = tl.load(x_base + rows[:, None] * x_row + columns[None, :], mask=mask, other=0.0)
             if norm_weight_ptr is not None:

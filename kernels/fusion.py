@@ -174,7 +174,8 @@ def backward(gradient: Tensor, vision: Tensor, text: Tensor, parameters: Paramet
     form = {"closed": _closed_backward, "adapter": _adapter_backward, "flash": _flash_backward}
     dvision, grads, dgamma = form[fusion_form(p.heads, text.shape[1], p.inner)](gradient, vision, text, p)
     dvision = vision.new_empty((0,)) if dvision is None else dvision
-    return dvision, text_side.pack([grads.text, *grads.attention, *grads.vision_norm, *grads.text_norm, dgamma])
+    attention = text_side.without_key_bias(grads.attention)
+    return dvision, text_side.pack([grads.text, *attention, *grads.vision_norm, *grads.text_norm, dgamma])
 
 
 def _closed_backward(

@@ -151,9 +151,7 @@ def text_adapter(
         within = start + tl.arange(0, BLOCK_INNER)
         units = head * HEAD + within
         unit_mask = within < tl.where(real, HEAD, 0)
-        key = SCALE * linear_part(
-            normed, key_weight_ptr, key_bias_ptr, units, unit_mask, columns, column_mask, WIDTH
-        )
+        key = SCALE * linear_part(normed, key_weight_ptr, key_bias_ptr, units, unit_mask, columns, column_mask, WIDTH)
         value = linear_part(normed, value_weight_ptr, value_bias_ptr, units, unit_mask, columns, column_mask, WIDTH)
         query = tl.load(
             query_weight_ptr + units[:, None] * WIDTH + columns[None, :],

@@ -22,9 +22,7 @@ def require_fused(name: str, tensors: dict[str, Tensor | None], rank: int) -> No
             f"{name} is on {lead.device} but impl is 'fused': move it to a CUDA device, or say impl='reference'"
         )
     if rank > RANK_LIMIT:
-        raise ValueError(
-            f"the rank is {rank}: the fused bottleneck holds at most {RANK_LIMIT}, say impl='reference'"
-        )
+        raise ValueError(f"the rank is {rank}: the fused bottleneck holds at most {RANK_LIMIT}, say impl='reference'")
     for role, tensor in tensors.items():
         if tensor is None:
             continue

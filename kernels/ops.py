@@ -239,9 +239,7 @@ def fusion(
     With one text token the fused form launches six kernels. `vision` (batch, tokens, width), `text` (batch, K, width).
     """
     w = weights
-    text = text_pooling(
-        text, vision, w.pooling, w.pooling_text_norm, w.pooling_vision_norm, heads=heads, impl=impl
-    )
+    text = text_pooling(text, vision, w.pooling, w.pooling_text_norm, w.pooling_vision_norm, heads=heads, impl=impl)
     text = bottleneck(text, *w.text_mlp, outer="identity", norm=w.text_mlp_norm, impl=impl)
     vision = gated_cross_attention(
         vision,

@@ -169,12 +169,11 @@ def backward(gradient: Tensor, text: Tensor, vision: Tensor, parameters: Paramet
         )
     form = _absorbed_backward if absorbed(text, p) else _plain_backward
     dvision, grads = form(rows_contiguous(gradient).float(), text, vision, p)
-    return dvision, text_side.pack([grads.text, *grads.attention, *grads.text_norm, *grads.vision_norm])
+    attention = text_side.without_key_bias(grads.attention)
+    return dvision, text_side.pack([grads.text, *attention, *grads.text_norm, *grads.vision_norm])
 
 
-def _absorbed_backward(
-    gradient: Tensor, text: Tensor, vision: Tensor, p: Parameters
-) -> tuple[Tensor, text_side.Grads]:
+def _absorbed_backward(gradient: Tensor, text: Tensor, vision: Tensor, p: Parameters) -> tuple[Tensor, text_side.Grads]:
     """Return the gradients of the absorbed form: result, one pass over the image, queries."""
     _y, kept = _absorbed(text, vision, p, keep=True)
     assert kept is not None
@@ -224,5 +223,9 @@ def _plain_backward(gradient: Tensor, text: Tensor, vision: Tensor, p: Parameter
     from_text = text_side.projections_backward(text, p.text_norm, [(moved[0], a.query_weight)])
     rest = [(moved[1], a.key_weight), (moved[2], a.value_weight)]
     from_vision = text_side.projections_backward(vision, p.vision_norm, rest)
-    dattention = Attention(*from_text.linears[0], *from_vision.linears[0], *from_vision.linears[1], dout_weight, dout_bias)
-    return from_vision.x.to(vision.dtype), text_side.Grads(gradient + from_text.x, dattention, from_vision.norm, from_text.norm)
+    dattention = Attention(
+        *from_text.linears[0], *from_vision.linears[0], *from_vision.linears[1], dout_weight, dout_bias
+    )
+    return from_vision.x.to(vision.dtype), text_side.Grads(
+        gradient + from_text.x, dattention, from_vision.norm, from_text.norm
+    )

@@ -176,7 +176,9 @@ def pool_forward(
         normed = tl.where(mask, (x - mean[:, None]) * rstd[:, None], 0.0)
         pooled = tl.dot(p.to(COMPUTE), normed.to(COMPUTE), input_precision=PRECISION)  # [QUERIES, BLOCK]
         tl.store(
-            partial_ptr + out[:, None] * WIDTH + columns[None, :], pooled, mask=query_mask[:, None] & column_mask[None, :]
+            partial_ptr + out[:, None] * WIDTH + columns[None, :],
+            pooled,
+            mask=query_mask[:, None] & column_mask[None, :],
         )
 
 
@@ -238,27 +240,21 @@ def pooling_finish(
             )  # [STEP, BLOCK_WIDTH]
             pooled += tl.sum(share[:, None] * part, axis=0)
         if pooled_ptr is not None:
-            tl.store(
-                pooled_ptr + (batch * (HEADS * TOKENS) + query) * WIDTH + columns, pooled, mask=column_mask
-            )
+            tl.store(pooled_ptr + (batch * (HEADS * TOKENS) + query) * WIDTH + columns, pooled, mask=column_mask)
             tl.store(logsum_ptr + batch * (HEADS * TOKENS) + query, top + tl.log(total))
         kept = pooled * vision_weight + vision_bias
         for start in range(0, HEAD, BLOCK_INNER):
             within = start + tl.arange(0, BLOCK_INNER)
             units = head * HEAD + within
             unit_mask = within < HEAD
-            value = linear_part(
-                kept, value_weight_ptr, value_bias_ptr, units, unit_mask, columns, column_mask, WIDTH
-            )
+            value = linear_part(kept, value_weight_ptr, value_bias_ptr, units, unit_mask, columns, column_mask, WIDTH)
             out = tl.load(
                 out_weight_ptr + columns[None, :] * (HEADS * HEAD) + units[:, None],
                 mask=unit_mask[:, None] & column_mask[None, :],
                 other=0.0,
             ).to(tl.float32)
             y += tl.sum(out * value[:, None], axis=0)
-    tl.store(
-        y_ptr + (batch * TOKENS + token) * WIDTH + columns, y.to(y_ptr.dtype.element_ty), mask=column_mask
-    )
+    tl.store(y_ptr + (batch * TOKENS + token) * WIDTH + columns, y.to(y_ptr.dtype.element_ty), mask=column_mask)
 
 
 @triton.jit

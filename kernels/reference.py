@@ -76,9 +76,7 @@ def bottleneck(
     (relu, identity); (identity, identity) with a scale is the low-rank update of LoRA (arXiv 2106.09685).
     """
     hidden = F.linear(x if norm is None else layer_norm(x, norm), down_weight, down_bias)
-    return bottleneck_hidden(
-        x, hidden, up_weight, up_bias, inner=inner, outer=outer, scale=scale, residual=residual
-    )
+    return bottleneck_hidden(x, hidden, up_weight, up_bias, inner=inner, outer=outer, scale=scale, residual=residual)
 
 
 def bottleneck_hidden(
@@ -173,9 +171,7 @@ def pooling_queries(text: Tensor, attention: Attention, text_norm: Norm, vision_
     return ((query @ keys) * (vision_norm.weight * query.shape[-1] ** -0.5)).flatten(1, 2)
 
 
-def pooling_result(
-    pooled: Tensor, text: Tensor, attention: Attention, vision_norm: Norm, heads: int
-) -> Tensor:
+def pooling_result(pooled: Tensor, text: Tensor, attention: Attention, vision_norm: Norm, heads: int) -> Tensor:
     """Return L + out(value(w * pooled + b)) for `pooled` (batch, heads x K, width), the pooled normalised vision."""
     kept = (pooled * vision_norm.weight + vision_norm.bias).unflatten(1, (heads, -1))
     value = kept @ attention.value_weight.unflatten(0, (heads, -1)).transpose(-1, -2)
@@ -186,15 +182,23 @@ def pooling_result(
 def absorbed_text_pooling(
     text: Tensor, vision: Tensor, attention: Attention, text_norm: Norm, vision_norm: Norm, *, heads: int = 1
 ) -> Tensor:
-    """Return `text_pooling`, in exact arithmetic, without a key or a value of any vision token.
+    """Return `text_pooling`, in exact arithmetic, without a key, a value or a normed copy of any vision token.
 
     The scores of a query are normed(V) q~, so the key projection moves to the few queries; the softmax weights sum to
-    one, so the value projection moves behind the pooling.
+    one, so the value projection moves behind the pooling. The norm is absorbed too: with q~ centred, its inner product
+    with (V - mean) / std is that with V, over std; and a pooled vector is centred after the pooling.
+    The means of V come as one more query. The variance is mean(V^2) - mean(V)^2, whose relative error is that of the
+    dtype times 1 + (mean / std)^2.
     """
     queries = pooling_queries(text, attention, text_norm, vision_norm, heads)
-    normed = F.layer_norm(vision, vision.shape[-1:], eps=vision_norm.eps)
-    weights = (queries @ normed.transpose(-1, -2)).softmax(-1)
-    return pooling_result(weights @ normed, text, attention, vision_norm, heads)
+    queries = queries - queries.mean(-1, keepdim=True)
+    averaging = torch.full_like(queries[:, :1], 1 / queries.shape[-1])
+    scores, means = (torch.cat([queries, averaging], 1) @ vision.transpose(-1, -2)).split([queries.shape[1], 1], 1)
+    wide = torch.promote_types(vision.dtype, torch.float32)
+    squares = torch.linalg.vector_norm(vision, dim=-1, dtype=wide).square()[:, None] / vision.shape[-1]
+    rstd = (squares - means.to(wide).square()).clamp_min(0).add(vision_norm.eps).rsqrt().to(vision.dtype)
+    pooled = ((scores * rstd).softmax(-1) * rstd) @ vision
+    return pooling_result(pooled - pooled.mean(-1, keepdim=True), text, attention, vision_norm, heads)
 
 
 def text_adapter(

@@ -85,8 +85,19 @@ class Grads(NamedTuple):
     text_norm: tuple[Tensor, Tensor]
 
 
+def without_key_bias(gradient: Attention) -> Attention:
+    """Return the gradient with an exact zero for the key bias: it moves all scores of a query alike, which no softmax sees."""
+    return gradient._replace(key_bias=torch.zeros_like(gradient.key_bias))
+
+
 def closed_backward(
-    gradient: Tensor, text: Tensor, attention: Attention, vision_norm: Norm, text_norm: Norm, gamma: Tensor, mask: Tensor | None
+    gradient: Tensor,
+    text: Tensor,
+    attention: Attention,
+    vision_norm: Norm,
+    text_norm: Norm,
+    gamma: Tensor,
+    mask: Tensor | None,
 ) -> tuple[Grads, Tensor]:
     """Return the gradients of gamma * out(value(LN L)) for one token, from its gradient (batch, 1, width); and gamma's.
 
@@ -158,9 +169,7 @@ class Result(NamedTuple):
     vision_norm: tuple[Tensor, Tensor]
 
 
-def result_backward(
-    gradient: Tensor, pooled: Tensor, attention: Attention, vision_norm: Norm, heads: int
-) -> Result:
+def result_backward(gradient: Tensor, pooled: Tensor, attention: Attention, vision_norm: Norm, heads: int) -> Result:
     """Return the gradients of L + out(value(w * pooled + b)) from its gradient (batch, K, width), in fp32."""
     a = attention
     weight = vision_norm.weight.float()

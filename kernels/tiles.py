@@ -93,8 +93,20 @@ def forward_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
     """Return the default tile of `bottleneck_forward`: rows x rank kept in registers, weight tiles in shared memory."""
     half = dtype.itemsize == 2
     rows = 64 if rank <= 64 and tokens > 4096 else 32 if rank <= 128 and tokens > 1024 else 16
-    block = (64 if rank <= 64 else 32 if rank <= 256 else 16) if half else (32 if rank <= 128 else 16)
+    block = (
+        (64 if rank <= 64 else 32 if rank <= 256 else 16) if half else (32 if rank <= 128 else 16 if rank <= 256 else 8)
+    )
     return Tile(rows, block, warps=4 if rank <= 128 else 8, stages=2, shares=1 if tokens > 1024 else 4)
+
+
+def candidates(default: Tile) -> list[Tile]:
+    """Return the tiles worth timing around a default one: rows, shares of the columns, and warps halved and doubled."""
+    found = {default}
+    for rows in (16, 32, 64):
+        for shares in (1, 2, 4):
+            for warps in (4, 8):
+                found.add(Tile(rows, default.block, warps, default.stages, shares))
+    return sorted(found, key=lambda tile: (tile.rows, tile.shares, tile.warps))
 
 
 def backward_rows_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
@@ -105,7 +117,9 @@ def backward_rows_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
 
 def backward_columns_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
     """Return the default tile of `bottleneck_backward_columns`: two column x rank sums stay in registers."""
-    return Tile(rows=32, block=32 if rank <= 256 else 16, warps=4 if rank <= 128 else 8, stages=2)
+    half = dtype.itemsize == 2
+    rows, block = (32, 32) if half and rank <= 128 else (32, 16) if half and rank <= 256 else (16, 16)
+    return Tile(rows, block, warps=4 if half and rank <= 64 else 8, stages=2 if half or rank <= 256 else 1)
 
 
 def closed_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:

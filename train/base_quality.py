@@ -1,8 +1,8 @@
 """Does the embedded base obey text? Judged on drawn scenes that training never sees, one row per judgement.
 
-Three questions, each on scenes with at least two objects: is the mask right for words seen together in training, and for
-pairs of words held out from it; does the right object change when only one word of the sentence changes; and does the mask
-stay empty when the object is not there.
+Three questions, each on scenes with at least two objects: is the mask right for words seen together in training, and
+for pairs of words held out from it; does the right object change when only one word of the sentence changes; and does
+the mask stay empty when the object is not there.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def dice_of_combinations(segment: Callable[[Array, str], Array], n: int, size: i
 
 
 def switch(scene: Scene, rng: np.random.Generator) -> tuple[Phrase, Phrase] | None:
-    """Two phrases that differ in one word, each true of exactly one object, not the same one. None if none was found."""
+    """Two phrases that differ in one word, each true of one object, not the same one. None if none is found."""
     for _ in range(40):
         phrase = present_phrase(scene, rng)
         if phrase is None or scene.count(phrase) != 1:

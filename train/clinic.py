@@ -1,7 +1,7 @@
 """A drawn clinic: a look that the embedded base has never seen, and data sets written in the community's layout.
 
-The pictures are like ultrasound through a tinted screen: coarse multiplicative speckle on teal, lesions that are faint, soft
-and told by their finer grain, and bright crisp marks of the machine that are no lesions.
+The pictures are like ultrasound through a tinted screen: coarse multiplicative speckle on teal, lesions that are faint,
+soft and told by their finer grain, and bright crisp marks of the machine that are no lesions.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def draw_clinic(rng: np.random.Generator, size: int = 176) -> Scene:
     speckle, fine = _speckle(rng, size, 2.4, 0.55), _speckle(rng, size, 1.0, 0.22)
     brightness = rng.uniform(0.8, 1.1) * (1 - depth) * speckle + rng.uniform(0.5, 0.62) * depth * fine
     bands = 1 + 0.2 * drawing.clouds(rng, size, 4)
-    canvas = (brightness * bands)[..., None] * np.float32(TINT)
+    canvas = (brightness * bands)[..., None] * np.array(TINT, np.float32)
     _marks(rng, canvas, [blob for blob, _ in blobs])
     return Scene(drawing.camera(rng, canvas.astype(np.float32)), tuple(blob for blob, _ in blobs))
 
@@ -75,7 +75,9 @@ def _marks(rng: np.random.Generator, canvas: Array, lesions: list[Blob]) -> None
         shape, radius = str(rng.choice(["round", "square", "oval"])), rng.uniform(0.05, 0.09)
         window, _, opacity = drawing.blob(size, spot, radius, drawing.contour(shape, rng), 0.006)
         if not any(lesion.mask[window].any() for lesion in lesions):
-            canvas[window] += 0.95 * opacity[..., None] * (np.float32(INKS[rng.integers(len(INKS))]) - canvas[window])
+            canvas[window] += (
+                0.95 * opacity[..., None] * (np.array(INKS[rng.integers(len(INKS))], np.float32) - canvas[window])
+            )
 
 
 STYLES: dict[str, Callable[[np.random.Generator, int], Scene]] = {"clinic": draw_clinic, "plain": draw}
@@ -95,7 +97,7 @@ def prompts(scene: Scene) -> dict[str, str]:
 def write_dataset(
     folder: Path | str, n_train: int, n_val: int, n_test: int, size: int = 176, style: str = "clinic", seed: int = 0
 ) -> Path:
-    """Write drawn pictures in the community's layout: `images/`, `masks/`, `anns/{train,val,test}.json`, prompts p0 to p4.
+    """Write drawn pictures in the community's layout: images/, masks/, anns/{train,val,test}.json, prompts p0 to p4.
 
     Whole or not at all; a folder that exists is replaced only if it was written here. Styles: "clinic" and "plain".
 
@@ -109,7 +111,9 @@ def write_dataset(
         for name in ("images", "masks", "anns"):
             (made / name).mkdir()
         for number, (split, count) in enumerate(counts.items()):
-            rows = [_write_pair(made, f"{split}_{i:04d}.png", _scene(style, seed, number, i, size)) for i in range(count)]
+            rows = [
+                _write_pair(made, f"{split}_{i:04d}.png", _scene(style, seed, number, i, size)) for i in range(count)
+            ]
             (made / "anns" / f"{split}.json").write_text(json.dumps(rows, indent=1))
         (made / "drawn.json").write_text(json.dumps({"style": style, "seed": seed, "size": size, **counts}))
     return Path(folder)

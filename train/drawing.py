@@ -34,7 +34,7 @@ def contour(shape: str, rng: np.random.Generator) -> Callable[[Array], Array]:
     if shape == "round":
         return _ellipse(rng.uniform(1.0, 1.1), turn)
     if shape == "oval":
-        return _ellipse(rng.uniform(1.75, 2.2), turn)
+        return _ellipse(rng.uniform(2.0, 2.6), turn)
     if shape == "square":
         return _polygon(4, turn)
     if shape == "triangular":
@@ -55,7 +55,7 @@ def _polygon(sides: int, turn: float) -> Callable[[Array], Array]:
 def _wobble(rng: np.random.Generator) -> Callable[[Array], Array]:
     """Five to seven uneven lobes with deep bays between them."""
     lobes, turn, slow = rng.integers(5, 8), rng.uniform(0, 2 * np.pi), rng.uniform(0, 2 * np.pi)
-    depth, drift = rng.uniform(0.20, 0.30), rng.uniform(0.05, 0.18)
+    depth, drift = rng.uniform(0.27, 0.37), rng.uniform(0.0, 0.12)
     norm = np.sqrt(1 + depth**2 / 2 + drift**2 / 2)
     return lambda t: (1 + depth * np.cos(lobes * t + turn) + drift * np.cos(2 * t + slow)) / norm
 

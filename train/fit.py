@@ -22,7 +22,7 @@ from .data import Look, Pictures
 from .engine import segmenter_of
 from .models.clipseg import Clipseg
 from .models.grafts import trained_parameters
-from .models.methods import build_model, method_of, option_names
+from .models.methods import build_model, cacheable, method_of, option_names
 from .models.runs import read_run, save_run
 from .models.sizes import size_of
 from .picture import prediction_sheet
@@ -187,6 +187,7 @@ def _info(job: Job, model: Clipseg, trained: Trained, threshold: float) -> dict[
         "data": job.data,
         "images": {name: len(samples) for name, samples in job.splits.items()},
         "trained_parameters": sum(p.numel() for p in trained_parameters(model).values()),
+        "cacheable": cacheable(model),
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
         "minutes": round(trained.minutes, 2),

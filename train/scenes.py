@@ -40,7 +40,9 @@ GROUNDS: tuple[drawing.Hsv, ...] = (
 )
 # Radius of the disc of equal area, with gaps between the sizes' names.
 RADII = {"small": (0.068, 0.084), "medium": (0.112, 0.132), "large": (0.172, 0.205)}
-CELLS = dict(zip(PLACES, [(x, y) for y in (0.2, 0.5, 0.8) for x in (0.2, 0.5, 0.8)], strict=True))
+CELLS: dict[str, tuple[float, float]] = dict(
+    zip(PLACES, [(x, y) for y in (0.2, 0.5, 0.8) for x in (0.2, 0.5, 0.8)], strict=True)
+)
 CONTRAST = 0.28
 
 
@@ -113,7 +115,7 @@ def ask(scene: Scene, rng: np.random.Generator, *, absent: float = 0.15, bare: f
 def present_phrase(
     scene: Scene, rng: np.random.Generator, *, held_out: bool = False, telling: bool = False, tries: int = 40
 ) -> Phrase | None:
-    """A phrase true of some object: one with a held-out pair of words, or (by default) one without. None if none is found.
+    """A phrase true of some object: with a held-out pair of words, or (by default) without. None if none is found.
 
     `telling`: it must leave some other object out.
     """
@@ -125,7 +127,7 @@ def present_phrase(
 
 
 def absent_phrase(scene: Scene, rng: np.random.Generator, *, tries: int = 40) -> Phrase | None:
-    """A phrase that is one word away from some object and true of none, without held-out pairs. None if there is none."""
+    """A phrase that is a word away from some object and true of none, without held-out pairs. None if none is found."""
     for _ in range(tries):
         phrase = _mention(scene.blobs[rng.integers(len(scene.blobs))].traits, rng)
         if not phrase.said:
@@ -144,8 +146,8 @@ def _mention(traits: Phrase, rng: np.random.Generator) -> Phrase:
     return phrase
 
 
-def _pick(words, rng: np.random.Generator) -> str:
-    return words[rng.integers(len(words))]
+def _pick(words: Sequence[str], rng: np.random.Generator) -> str:
+    return words[int(rng.integers(len(words)))]
 
 
 def _traits(rng: np.random.Generator, visible: list[str]) -> Phrase:
@@ -175,7 +177,7 @@ def _alike(first: Phrase, rng: np.random.Generator, visible: list[str]) -> Phras
     if rng.random() < 0.25:
         return other
     traits = first.with_word("place", other.place or "center")
-    name = _pick(("colour", "shape", "size", "place"), rng)
+    name = _pick(("colour", "shape", "shape", "size", "place"), rng)
     return traits.with_word(name, getattr(other, name))
 
 
@@ -197,7 +199,7 @@ def _field(rng: np.random.Generator, visible: list[str]) -> Layout:
 
 
 def _portrait(rng: np.random.Generator, visible: list[str]) -> Layout:
-    """One large object that fills much of the picture, like a skin lesion; half of them of no colour that has a name."""
+    """One large object that fills much of the picture, like a skin lesion; half of them of no named colour."""
     center = (rng.uniform(0.44, 0.56), rng.uniform(0.44, 0.56))
     named = _pick(visible, rng) if rng.random() < 0.5 else None
     return [(Phrase(named, _pick(SHAPES, rng), "large", "center"), center, rng.uniform(0.18, 0.32))]

@@ -157,6 +157,11 @@ def test_jpeg_masks_are_thresholded(tmp_path):
     assert np.array_equal(pixels.read_mask(path), mask > 0)
 
 
+def test_the_middle_gray_is_the_line(tmp_path):
+    path = saved(tmp_path, Image.fromarray(np.array([[0, 1, 127, 128, 255]], np.uint8)))
+    assert pixels.read_mask(path).tolist() == [[False, False, False, True, True]]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("top", [1, 255])
 def test_masks_of_zero_and_one(tmp_path, dtype, top):

@@ -45,5 +45,5 @@ def shapes(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def nano() -> Recipe:
-    """A recipe of three epochs on the test-only size; seed 0, with which random backbones are made again."""
+    """A recipe of three epochs on the test-only size."""
     return Recipe(method="clipseg/dense-vl", size="nano", seed=0, batch_size=4, max_epochs=3, min_epochs=1)

@@ -18,7 +18,7 @@ def test_every_contender_leaves_its_rows(shapes, tmp_path):
         overrides=["max_epochs=1", "min_epochs=1"],
         say=lambda line: None,
     )
-    written = list(csv.DictReader(open(tmp_path / "rows.csv")))
+    written = list(csv.DictReader((tmp_path / "rows.csv").read_text().splitlines()))
     assert [row["method"] for row in written[::2]] == list(CONTENDERS)
     assert len(written) == len(rows) == 2 * len(CONTENDERS)
     by_name = {row["method"]: row for row in written if row["prompt"] == "p1"}

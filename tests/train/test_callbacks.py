@@ -82,5 +82,5 @@ def test_clock_counts_over_resumes():
 def test_time_over_still_leaves_a_whole_run(shapes, tmp_path, nano):
     recipe = nano.replace(max_minutes=0.0, max_epochs=50, min_epochs=40, batch_size=2)
     info = fit(recipe, shapes, tmp_path / "run", say=lambda line: None)
-    rows = list(csv.DictReader(open(tmp_path / "run" / "metrics.csv")))
+    rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
     assert info["epochs"] == len(rows) == 1 and rows[0]["step"] == "1"

@@ -27,7 +27,7 @@ def test_a_session_must_be_the_same_to_go_on(tmp_path, nano, shapes):
     place.checkpoint.write_text("progress")
     place.check()
     place.begin(session_of(nano.replace(max_epochs=9, num_workers=1), splits), resume=True)
-    with pytest.raises(UserError, match="started with lr = 0.001, not 0.1"):
+    with pytest.raises(UserError, match=r"started with lr = 0\.001, not 0\.1"):
         place.begin(session_of(nano.replace(lr=0.1), splits), resume=True)
     with pytest.raises(UserError, match="other data"):
         place.begin(session_of(nano, splits | {"val": splits["val"][:-1]}), resume=True)

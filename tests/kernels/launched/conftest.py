@@ -78,15 +78,18 @@ def poisoned_scratch(monkeypatch):
         monkeypatch.setattr(torch, name, lambda *a, fresh=fresh, **k: poison(fresh(*a, **k)))
 
 
-def assert_no_worse_than_eager(name, fused, eager, exact):
-    """Let the fused result err twice as much as eager does at the same dtype, plus one rounding, and no more."""
-    assert fused.shape == exact.shape and fused.dtype == eager.dtype, name
+def assert_no_worse_than_eager(name, fused, eagers, exact):
+    """Let the fused result err twice as much as eager does at the same dtype, plus one rounding, and no more.
+
+    `eagers` are results at inputs that differ by one rounding: the error of a single run is a matter of luck.
+    """
+    assert fused.shape == exact.shape and fused.dtype == eagers[0].dtype, name
     assert torch.isfinite(fused).all(), f"{name}: a value was never written"
     if fused.numel() == 0:
         return
     error = (fused.double() - exact).abs().max().item()
-    eager_error = (eager.double() - exact).abs().max().item()
-    budget = 2 * eager_error + torch.finfo(eager.dtype).eps * exact.abs().max().item()
+    eager_error = max((eager.double() - exact).abs().max().item() for eager in eagers)
+    budget = 2 * eager_error + torch.finfo(fused.dtype).eps * exact.abs().max().item()
     assert error <= budget, f"{name}: fused errs {error:.1e}, eager {eager_error:.1e}, budget {budget:.1e}"
 
 
@@ -121,8 +124,16 @@ def judge():
         return [out.detach(), *grads]
 
     def compare(operator, arguments, options):
-        def leaf(t):
-            return t.detach().clone(memory_format=torch.preserve_format).requires_grad_(t.requires_grad)
+        moves = torch.Generator().manual_seed(2)
+
+        def moved(t):
+            if not t.is_floating_point():
+                return t
+            step = torch.finfo(t.dtype).eps * torch.randint(-1, 2, t.shape, generator=moves).to(t)
+            return (t.detach() * (1 + step)).requires_grad_(t.requires_grad)
+
+        def at(change):
+            return run(operator, converted(arguments, change), converted(options, change), "reference", gradient)
 
         def exact(t):
             return t.detach().double().requires_grad_(t.requires_grad) if t.is_floating_point() else t
@@ -130,10 +141,9 @@ def judge():
         with torch.no_grad():
             shape = operator(*arguments, **options, impl="reference").shape
         gradient = torch.randn(shape, generator=torch.Generator().manual_seed(1)).to(flat(arguments)[0])
-        truth = run(operator, converted(arguments, exact), converted(options, exact), "reference", gradient)
-        eager = run(operator, converted(arguments, leaf), converted(options, leaf), "reference", gradient)
         fused = run(operator, arguments, options, "fused", gradient)
-        for index, triple in enumerate(zip(fused, eager, truth, strict=True)):
+        eagers = zip(*(at(change) for change in (lambda t: t, moved, moved, moved)), strict=True)
+        for index, triple in enumerate(zip(fused, eagers, at(exact), strict=True)):
             assert_no_worse_than_eager("output" if index == 0 else f"gradient {index}", *triple)
 
     return compare

@@ -12,10 +12,10 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
 def attention_case(draw, dtype, *, tokens, text_tokens, heads, inner, width=24, batch=2):
     def linear(out, into):
-        return draw(out, into, dtype=dtype, spread=into**-0.5), draw(out, dtype=dtype)
+        return draw(out, into, dtype=dtype, spread=into**-0.5), draw(out, dtype=dtype, spread=0.3)
 
     linears = [*linear(inner, width), *linear(inner, width), *linear(inner, width), *linear(width, inner)]
-    norms = [ops.Norm(draw(width, dtype=dtype), draw(width, dtype=dtype)) for _ in range(2)]
+    norms = [ops.Norm(draw(width, dtype=dtype, spread=0.7), draw(width, dtype=dtype, spread=0.3)) for _ in range(2)]
     streams = draw(batch, tokens, width, dtype=dtype), draw(batch, text_tokens, width, dtype=dtype)
     return *streams, ops.Attention(*linears), norms
 
@@ -121,7 +121,9 @@ def module_case(draw, text_tokens):
 @pytest.mark.parametrize("text_tokens", [1, 2])
 def test_the_whole_module(draw, text_tokens):
     vision, text, weights = module_case(draw, text_tokens)
-    for fused, eager in zip(ops.fusion(vision, text, weights, impl="fused"), ops.fusion(vision, text, weights), strict=True):
+    for fused, eager in zip(
+        ops.fusion(vision, text, weights, impl="fused"), ops.fusion(vision, text, weights), strict=True
+    ):
         torch.testing.assert_close(fused, eager, rtol=1e-4, atol=1e-4)
 
 

@@ -1,0 +1,181 @@
+"""From a run to a bundle: fold, export, prove, pack; or refuse, and write nothing."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+
+from ..deploy.errors import UserError
+from ..deploy.files import atomic_folder, atomic_write
+from ..deploy.manifest import FIXED_TEXT, MANIFEST, Manifest
+from ..deploy.segmenter import Segmenter
+from ..train.models.clipseg import Clipseg
+from ..train.models.runs import load_run
+from ..train.models.sizes import size_of
+from .choose import Folds, choose_down
+from .drawn import Case, draw_cases, with_prompts
+from .graph import OPSET, axes_of, to_onnx
+from .parity import cases_from, certify, refusal, torch_segmenter
+from .parts import FILES, part_of, tokens
+from .precision import check_precision
+from .prepare import prepare
+from .stages import TextStage
+
+Progress = Callable[[str], None]
+TOKENIZER = "tokenizer.json"
+_LIBRARIES = ("vlseg", "torch", "transformers", "onnx", "onnxscript", "tokenizers", "numpy")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What kind of bundle is wanted; `fixed_prompts` empty means that any sentence may be asked."""
+
+    precision: str = "fp32"
+    fixed_prompts: tuple[str, ...] = ()
+    folds: Folds = "measure"
+
+
+def export(
+    run: Path | str,
+    out: Path | str,
+    *,
+    precision: str = "fp32",
+    fixed_prompts: Iterable[str] = (),
+    data: Path | str | None = None,
+    split: str = "test",
+    prompt: str = "p1",
+    folds: Folds = "measure",
+    overwrite: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write the bundle of a run folder to `out` and return `{bundle, parity, folds}`, plain JSON values.
+
+    Args:
+        run: a folder that `vlseg train` wrote.
+        out: the bundle's folder; a bundle there is replaced if `overwrite`, anything else is refused.
+        precision: one of `precision.PRECISIONS`.
+        fixed_prompts: sentences whose embeddings become constants; the text encoder then leaves.
+        data: a data folder whose images take part in the parity check, drawn ones otherwise; only numbers are kept.
+        split: of `data`.
+        prompt: a prompt key of `data`, or the sentence of a plain folder.
+        folds: how down-projections are folded: by measurement, everywhere or nowhere.
+        overwrite: replace a bundle of ours.
+        progress: called with a sentence before each step.
+
+    Raises:
+        UserError: bad input, or a bundle that does not agree with the model; nothing is written then.
+    """
+    check_precision(precision)
+    cases = cases_from(data, split, prompt) if data is not None else None
+    model, info = load_run(Path(run))
+    options = Options(precision, tuple(dict.fromkeys(fixed_prompts)), folds)
+    return export_model(model, info, out, options, cases=cases, overwrite=overwrite, progress=progress)
+
+
+def export_model(
+    model: Clipseg,
+    info: dict[str, Any],
+    out: Path | str,
+    options: Options | None = None,
+    *,
+    cases: Sequence[Case] | None = None,
+    overwrite: bool = True,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """As `export`, for a model in memory (float32, on the CPU) and its `run.json`; `cases` None means drawn ones.
+
+    `info` needs `method` and `size`; `weights`, `threshold` and `metrics` are used where present.
+    """
+    options, tell = options or Options(), progress or _silent
+    with atomic_folder(out, MANIFEST, overwrite) as folder:
+        manifest = pack(model, {**info, "name": Path(out).resolve().name}, folder, options, tell)
+        tell("comparing the bundle with the model on 16 or more images")
+        asked = with_prompts(cases or draw_cases(), options.fixed_prompts)
+        trained = info.get("weights") != "random" and info["size"] != "nano"
+        with Segmenter.open(folder) as candidate:
+            parity = certify(torch_segmenter(model, candidate.manifest), candidate, asked, trained)
+        if not parity["passed"]:
+            raise UserError(refusal(parity, options.precision))
+        replace(manifest, parity=parity).save(folder)
+    return {"bundle": str(out), "parity": parity, "folds": manifest.folds}
+
+
+def pack(model: Clipseg, info: dict[str, Any], folder: Path, options: Options, tell: Progress) -> Manifest:
+    """Write parts, words and manifest into an existing `folder`, without the proof; return the manifest."""
+    check_precision(options.precision)
+    tell("choosing folds")
+    sites, records = choose_down(model, options.folds)
+    prepared = prepare(model, sites)
+    axes, files = {}, dict(FILES)
+    if options.fixed_prompts:
+        tell("computing the fixed prompts")
+        _write_fixed_text(model, options.fixed_prompts, folder)
+        del files["text"]
+    else:
+        atomic_write(folder / TOKENIZER, model.tokenizer.json)
+    for name, file in files.items():
+        tell(f"exporting the {name} part in {options.precision}")
+        graph = to_onnx(part_of(name, prepared, options.precision))
+        axes[name] = axes_of(graph)
+        onnx.save(graph, folder / file)
+    manifest = _manifest(model, info, options)
+    folds = [*({"fold": phrase} for phrase in prepared.done), *records]
+    parts = {name: files.get(name) for name in FILES}
+    return replace(manifest, parts=parts, axes=axes, folds=folds).save(folder)
+
+
+@torch.no_grad()
+def _write_fixed_text(model: Clipseg, prompts: Sequence[str], folder: Path) -> None:
+    """Run the text part once, in float32, and keep what it says: (n, 2, R)."""
+    # one at a time, so that a prompt's embedding does not depend on its neighbours' lengths
+    rows = [TextStage(model)(*tokens(model.tokenizer, [prompt])) for prompt in prompts]
+    np.save(folder / FIXED_TEXT, torch.cat(rows).numpy(), allow_pickle=False)
+
+
+def _manifest(model: Clipseg, info: dict[str, Any], options: Options) -> Manifest:
+    return Manifest(
+        name=info.get("name", info["method"]),
+        method=info["method"],
+        size=info["size"],
+        backbone=_origin(info),
+        weights_hash=model.weights_hash,
+        image_size=model.image_size,
+        mean=model.mean,
+        std=model.std,
+        threshold=float(info.get("threshold", 0.5)),
+        tokenizer=None if options.fixed_prompts else TOKENIZER,
+        fixed_prompts=list(options.fixed_prompts),
+        precision=options.precision,
+        opset=OPSET,
+        training=_numbers(info.get("metrics", {})),
+        versions={name: version(name) for name in _LIBRARIES},
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )
+
+
+def _origin(info: dict[str, Any]) -> str:
+    """Return where the frozen weights came from; a folder is only called local, since its path is nobody's business."""
+    weights = info.get("weights")
+    return {None: size_of(info["size"]).backbone, "random": "random"}.get(weights, "local")
+
+
+def _numbers(metrics: Any) -> Any:
+    """Return the finite numbers of a nested dict under their names, and nothing else: no path, no name of a patient."""
+    if not isinstance(metrics, dict):
+        return {}
+    kept = {str(key): _numbers(value) if isinstance(value, dict) else value for key, value in metrics.items()}
+    return {key: value for key, value in kept.items() if value != {} and (isinstance(value, dict) or _finite(value))}
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and bool(np.isfinite(value))
+
+
+def _silent(step: str) -> None:
+    """Tell nobody."""

@@ -1,0 +1,143 @@
+"""The parity certificate: the engines of a bundle and the torch model it was made from draw the same masks."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..deploy.annotations import Sample, choose_prompt, read_pair, read_samples
+from ..deploy.engine import Arrays
+from ..deploy.manifest import Manifest
+from ..deploy.metrics import dice
+from ..deploy.pixels import to_mask, to_probability
+from ..deploy.segmenter import Segmenter
+from ..train.models.clipseg import Clipseg
+from .drawn import COUNT, SMALL, Case, draw_cases
+from .stages import DecoderStage, ImageStage, TextStage
+
+
+@dataclass(frozen=True)
+class Limit:
+    """How far an engine may stray.
+
+    Attributes:
+        dice: least Dice (0..1) of any image between torch's mask and the engine's.
+        flipped: largest share (0..1) of any image's pixels that change sides.
+        deviation: largest |logit difference| / std(logit), which judges where masks say nothing.
+    """
+
+    dice: float
+    flipped: float
+    deviation: float
+
+
+LIMITS = {"fp32": Limit(0.999, 1e-4, 1e-3), "fp16": Limit(0.99, 2e-3, 0.05)}
+
+
+class TorchEngine:
+    """One stage of a model behind the engine protocol: the yardstick."""
+
+    name = "torch"
+
+    def __init__(self, stage: nn.Module, inputs: Sequence[str], output: str) -> None:
+        self._stage, self._inputs, self._output = stage.eval(), tuple(inputs), output
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return the stage's output by name."""
+        with torch.inference_mode():
+            return {self._output: self._stage(*(torch.from_numpy(inputs[name]) for name in self._inputs)).numpy()}
+
+    def close(self) -> None:
+        """Hold nothing; the model belongs to the caller."""
+
+
+def torch_segmenter(model: Clipseg, manifest: Manifest) -> Segmenter:
+    """Return a segmenter that runs `model` (float32, on the CPU) under a bundle's description, any sentence allowed."""
+    engines = {
+        "image": TorchEngine(ImageStage(model), ["pixel_values"], "image_embedding"),
+        "text": TorchEngine(TextStage(model), ["input_ids", "attention_mask"], "text_embedding"),
+        "decoder": TorchEngine(DecoderStage(model), ["image_embedding", "text_embedding"], "logits"),
+    }
+    return Segmenter(replace(manifest, fixed_prompts=[], axes={}), engines, model.tokenizer)
+
+
+def certify(reference: Segmenter, candidate: Segmenter, cases: Sequence[Case], trained: bool = True) -> dict[str, Any]:
+    """Compare two segmenters of one manifest on `cases`; return numbers alone, `passed` among them.
+
+    Masks judge. Random weights (`trained` False), and masks that are empty on every image, are judged by the logits.
+    """
+    if len(cases) < COUNT or 2 * sum(case.share < SMALL for case in cases) < len(cases):
+        raise ValueError(f"{len(cases)} cases, expected at least {COUNT}, half of them below {SMALL:.0%} of the area")
+    rows = [_compare(reference, candidate, case) for case in cases]
+    limit = LIMITS[candidate.manifest.precision]
+    figures = {
+        "images": len(rows),
+        "dice_min": min(row["dice"] for row in rows),
+        "flipped_share": max(row["flipped"] for row in rows),
+        "max_abs_logit": max(row["difference"] for row in rows),
+        "deviation": max(row["difference"] for row in rows) / float(np.mean([row["std"] for row in rows])),
+        "nonempty": sum(row["nonempty"] for row in rows),
+    }
+    by_mask = trained and figures["nonempty"] > 0
+    masks = figures["dice_min"] >= limit.dice and figures["flipped_share"] <= limit.flipped
+    passed = masks if by_mask else figures["deviation"] <= limit.deviation
+    return {**figures, "judged_by": "masks" if by_mask else "logits", "limits": asdict(limit), "passed": bool(passed)}
+
+
+def refusal(certificate: dict[str, Any], precision: str) -> str:
+    """Return the sentence that refuses a bundle whose certificate did not pass."""
+    limits = certificate["limits"]
+    if certificate["judged_by"] == "logits":
+        found = f"logits differ by {certificate['deviation']:.2g} of their spread, at most {limits['deviation']:g} is"
+    else:
+        found = (
+            f"least Dice {certificate['dice_min']:.4f} and {certificate['flipped_share']:.3%} flipped, "
+            f"at least {limits['dice']} and at most {limits['flipped']:.2%} are"
+        )
+    way_out = "export with --precision fp32" if precision != "fp32" else "update ONNX Runtime, or train longer"
+    return f"the {precision} bundle does not agree with the model ({found} allowed), so nothing was written: {way_out}"
+
+
+def cases_from(folder: Path | str, split: str = "test", prompt: str = "p1") -> list[Case]:
+    """Return cases from a data folder, topped up with drawn ones until there are 16 and half of them are small.
+
+    `prompt` is a key of the annotations, or the sentence of a plain folder. Nothing of the pictures is kept.
+    """
+    plain = not (Path(folder) / "anns").exists()
+    samples = read_samples(folder, split, prompt if plain else None)
+    key = "p1" if plain else prompt
+    cases = [_from_sample(sample, key) for sample in _spread(samples, 4 * COUNT)]
+    small = [case for case in cases if case.share < SMALL][: COUNT // 2]
+    large = [case for case in cases if case.share >= SMALL][: COUNT // 2]
+    drawn = draw_cases()
+    small += [case for case in drawn if case.share < SMALL][: COUNT // 2 - len(small)]
+    large += [case for case in drawn if case.share >= SMALL][: COUNT // 2 - len(large)]
+    return small + large
+
+
+def _spread(samples: Sequence[Sample], count: int) -> list[Sample]:
+    """Return at most `count` samples, evenly over the split."""
+    return list(samples[:: -(-len(samples) // count)])
+
+
+def _from_sample(sample: Sample, key: str) -> Case:
+    image, mask = read_pair(sample)
+    return Case(image, choose_prompt(sample, key), float(mask.mean()))
+
+
+def _compare(reference: Segmenter, candidate: Segmenter, case: Case) -> dict[str, float]:
+    expected, found = (one.logits(case.image, case.prompt) for one in (reference, candidate))
+    threshold = candidate.manifest.threshold
+    size = case.image.shape[:2]
+    true, mask = (to_mask(to_probability(logits, *size), threshold) for logits in (expected, found))
+    return {
+        "dice": dice(mask, true),
+        "flipped": float((mask != true).mean()),
+        "difference": float(np.abs(expected - found).max()),
+        "std": float(expected.std()),
+        "nonempty": float(true.any()),
+    }

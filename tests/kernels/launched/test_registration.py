@@ -1,0 +1,109 @@
+"""The operators as PyTorch knows them: opcheck, compile, export and autocast, with no graph break."""
+
+import pytest
+import torch
+
+from vlseg.kernels import library, ops
+
+
+def linears(draw, width=16, rank=4):
+    return draw(rank, width), draw(rank), draw(width, rank), draw(width)
+
+
+def attention(draw, width=16, inner=8):
+    pair = (inner, width), (inner,)
+    return ops.Attention(*(draw(*shape) for shape in (*pair, *pair, *pair, (width, inner), (width,))))
+
+
+def norm(draw, width=16):
+    return ops.Norm(draw(width), draw(width))
+
+
+def test_opcheck_of_the_bottleneck(draw):
+    down, down_bias, up, up_bias = linears(draw)
+    x, affine = draw(5, 16), norm(draw)
+    weights = (down, down_bias, up, up_bias, draw(16), affine.weight, affine.bias)
+    torch.library.opcheck(library.bottleneck_op, (x, None, draw(5, 16), *weights, "relu", "gelu", 1e-5, x.dtype))
+
+
+def test_opcheck_of_the_backward(draw):
+    weights = [t.detach() for t in (*linears(draw), draw(16))]
+    x = draw(5, 16).detach()
+    arguments = (x, x.clone(), None, *weights, None, None, "relu", "relu", 0.0, x.dtype, True)
+    torch.library.opcheck(library.bottleneck_backward_op, arguments)
+
+
+@pytest.mark.parametrize("text_tokens", [1, 3])
+def test_opcheck_of_the_fusion(draw, text_tokens):
+    vision, text = draw(1, 5, 16), draw(1, text_tokens, 16)
+    norms = [*norm(draw)[:2], *norm(draw)[:2]]
+    rest = (list(attention(draw)), norms)
+    torch.library.opcheck(
+        library.gated_cross_attention_op, (vision, text, *rest, draw(16), None, 1, [1e-5, 1e-5], torch.float32)
+    )
+    torch.library.opcheck(library.text_pooling_op, (text, vision, *rest, 1, [1e-5, 1e-5], torch.float32))
+
+
+class Adapter(torch.nn.Module):
+    def __init__(self, impl):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.down, self.up = torch.nn.Linear(16, 16), torch.nn.Linear(16, 4), torch.nn.Linear(4, 16)
+        self.norm = torch.nn.LayerNorm(16)
+        self.impl = impl
+
+    def forward(self, x):
+        norm = ops.Norm(self.norm.weight, self.norm.bias, self.norm.eps)
+        weights = (self.down.weight, self.down.bias, self.up.weight, self.up.bias)
+        return ops.bottleneck(self.first(x), *weights, norm=norm, residual=x, impl=self.impl)
+
+
+def test_compile_has_no_graph_break(device):
+    fused, eager = Adapter("fused").to(device), Adapter("reference").to(device)
+    compiled = torch.compile(fused, fullgraph=True, backend="aot_eager")
+    x = torch.randn(2, 5, 16, device=device)
+    torch.testing.assert_close(compiled(x), eager(x), rtol=1e-5, atol=1e-5)
+    compiled(x).square().sum().backward()
+    eager(x).square().sum().backward()
+    for ours, theirs in zip(fused.parameters(), eager.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+
+
+def test_export_keeps_one_node(device):
+    program = torch.export.export(Adapter("fused").to(device), (torch.randn(2, 5, 16, device=device),), strict=True)
+    called = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert [name for name in called if "vlseg" in name] == ["vlseg.bottleneck.default"]
+    x = torch.randn(2, 5, 16, device=device)
+    torch.testing.assert_close(program.module()(x), Adapter("reference").to(device)(x), rtol=1e-5, atol=1e-5)
+
+
+def test_autocast_makes_the_products_in_its_dtype_and_keeps_fp32_gradients(device):
+    low = torch.float16 if device == "cpu" else torch.bfloat16
+    fused, eager = Adapter("fused").to(device), Adapter("reference").to(device)
+    x = torch.randn(2, 5, 16, device=device)
+    with torch.autocast(device, dtype=low):
+        ours, theirs = fused(x), eager(x)
+    assert ours.dtype == theirs.dtype == torch.float32
+    torch.testing.assert_close(ours, theirs, rtol=2e-2, atol=2e-2)
+    ours.square().mean().backward()
+    theirs.square().mean().backward()
+    for mine, other in zip(fused.parameters(), eager.parameters(), strict=True):
+        assert mine.grad is not None and other.grad is not None and mine.grad.dtype == torch.float32
+        torch.testing.assert_close(mine.grad, other.grad, rtol=5e-2, atol=2e-2)
+
+
+def test_twenty_steps_of_training_follow_the_same_curve(device):
+    curves = []
+    for impl in ("fused", "reference"):
+        model = Adapter(impl).to(device)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+        x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(3)).to(device)
+        curves.append([])
+        for _ in range(20):
+            loss = (model(x) - x.flip(-1)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            curves[-1].append(loss.item())
+    assert curves[0] == pytest.approx(curves[1], rel=1e-3)
+    assert curves[0][-1] < 0.9 * curves[0][0]

@@ -1,0 +1,123 @@
+"""Drawn scenes and questions about them as one batch of tensors, with the traits that hints are trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..deploy.pixels import to_input
+from ..deploy.words import Tokenizer
+from .models.sizes import IMAGENET_MEAN, IMAGENET_STD
+from .scenes import Blob, Question, Scene, ask, draw
+from .sentences import WORDS, Phrase
+
+PATCH = 8
+LOOKS = ("colour", "shape", "size")
+
+
+@dataclass
+class Batch:
+    """B pictures and Q sentences about each.
+
+    Attributes:
+        pixels: normalised pictures, float32 (B, 3, S, S).
+        ids: sentences, int64 (B * Q, L).
+        attention: 1 for a token, 0 for padding, int64 (B * Q, L).
+        masks: what the sentences mean, float32 (B * Q, S, S).
+        patches: index of colour, shape and size at the centre of each of N patches, -1 for none, int64 (B, 3, N).
+        words: index of the colour, shape, size and place that a sentence mentions, int64 (B * Q, 4).
+        ignored: 1 where a picture shows an object that its edge cuts, float32 (B, S, S).
+        corners: row and column, in patches, of each picture in the scene it was cut from, int64 (B, 2); None if whole.
+    """
+
+    pixels: Tensor
+    ids: Tensor
+    attention: Tensor
+    masks: Tensor
+    patches: Tensor
+    words: Tensor
+    ignored: Tensor | None = None
+    corners: Tensor | None = None
+
+    @property
+    def questions(self) -> int:
+        """Sentences per picture."""
+        return len(self.ids) // len(self.pixels)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: its share of the time, the pictures' side and the window's that is shown, in pixels."""
+
+    share: float
+    size: int
+    window: int
+    pictures: int
+    questions: int
+
+
+def draw_batch(rng: np.random.Generator, stage: Stage, tokenizer: Tokenizer) -> Batch:
+    """A fresh training batch, a function of the generator."""
+    drawn = [draw(rng, stage.size) for _ in range(stage.pictures)]
+    if stage.window == stage.size:
+        return compose(drawn, [[ask(scene, rng) for _ in range(stage.questions)] for scene in drawn], tokenizer)
+    seen, ignored, corners = zip(*(look_at(scene, rng, stage.window) for scene in drawn), strict=True)
+    batch = compose(list(seen), [[ask(scene, rng) for _ in range(stage.questions)] for scene in seen], tokenizer)
+    batch.ignored = torch.from_numpy(np.stack(ignored).astype(np.float32))
+    batch.corners = torch.tensor(corners)
+    return batch
+
+
+def look_at(scene: Scene, rng: np.random.Generator, window: int) -> tuple[Scene, np.ndarray, tuple[int, int]]:
+    """A square part of a scene around one of its objects, what to ignore there, and its corner in patches.
+
+    Fine looks such as shapes are learned at full scale for a fraction of the cost. Only objects that the window holds
+    nearly whole can be asked for; others are ignored, bool (window, window).
+    """
+    chosen, size = scene.blobs[rng.integers(len(scene.blobs))], len(scene.image)
+    middle = np.array(chosen.center) * size + rng.uniform(-0.15, 0.15, 2) * window
+    column, row = np.clip(middle - window / 2, 0, size - window).astype(int) // PATCH
+    rows, columns = (slice(PATCH * c, PATCH * c + window) for c in (row, column))
+    kept, ignored = [], np.zeros((window, window), bool)
+    for blob in scene.blobs:
+        part = blob.mask[rows, columns]
+        if blob is chosen or part.sum() > 0.97 * blob.mask.sum():
+            kept.append(Blob(blob.traits, blob.center, part))
+        else:
+            ignored |= part
+    return Scene(scene.image[rows, columns], tuple(kept)), ignored, (int(row), int(column))
+
+
+def compose(drawn: list[Scene], asked: list[list[Question]], tokenizer: Tokenizer) -> Batch:
+    """Put scenes of one size, and equally many questions about each, into one batch."""
+    flat = [question for questions in asked for question in questions]
+    inputs = [to_input(scene.image, len(scene.image), IMAGENET_MEAN, IMAGENET_STD) for scene in drawn]
+    ids, attention = tokenizer([question.sentence for question in flat])
+    return Batch(
+        torch.from_numpy(np.stack(inputs)),
+        torch.from_numpy(ids),
+        torch.from_numpy(attention),
+        torch.from_numpy(np.stack([question.mask for question in flat]).astype(np.float32)),
+        torch.from_numpy(np.stack([patch_traits(scene) for scene in drawn])),
+        torch.tensor([word_ids(question.phrase) for question in flat]),
+    )
+
+
+def patch_traits(scene: Scene) -> np.ndarray:
+    """Indices of colour, shape and size at the centre of each patch, int64 (3, N); -1 where there is none."""
+    middle = slice(PATCH // 2, None, PATCH)
+    grid = np.full((len(LOOKS), *scene.image[middle, middle, 0].shape), -1, np.int64)
+    for blob in scene.blobs:
+        for i, name in enumerate(LOOKS):
+            word = getattr(blob.traits, name)
+            grid[i][blob.mask[middle, middle]] = WORDS[name].index(word) if word else -1
+    return grid.reshape(len(LOOKS), -1)
+
+
+def word_ids(phrase: Phrase) -> list[int]:
+    """Index of each trait's word; the number of words where the trait is not mentioned."""
+    said = {name: getattr(phrase, name) for name in WORDS}
+    return [words.index(said[name]) if said[name] else len(words) for name, words in WORDS.items()]

@@ -1,0 +1,158 @@
+"""CLIPSeg with gradient through every part, each picture encoded once for several sentences, and what it is taught by.
+
+Beside the mask's own loss there are throw-away heads ("hints") that make words and looks meet early: they read traits
+from patches, traits from sentences, and the mask from the decoder's inner tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .drawn_batch import LOOKS, PATCH, Batch
+from .sentences import WORDS
+
+Library = Any  # transformers' CLIPSegForImageSegmentation: its sub-modules are unknown to type checkers
+
+
+@dataclass
+class Prediction:
+    """What a batch gives: B pictures, Q sentences about each.
+
+    Attributes:
+        logits: float32 (B * Q, S, S).
+        taken: extracted activations of the vision tower, float32 (B, N, D) each.
+        sentence: projected sentence vectors, float32 (B * Q, W).
+        tokens: decoder tokens after the sentence's modulation and after each layer but the last, (B * Q, N, R) each.
+    """
+
+    logits: Tensor
+    taken: list[Tensor]
+    sentence: Tensor
+    tokens: list[Tensor]
+
+
+def predict(model: Library, batch: Batch) -> Prediction:
+    """Run a batch through the library's parts, with gradient (the library's own forward has none)."""
+    taken, sentence = activations(model, batch.pixels, batch.corners), condition(model, batch.ids, batch.attention)
+    logits, tokens = decode(model, [state.repeat_interleave(batch.questions, 0) for state in taken], sentence)
+    if batch.ignored is not None:
+        ignored = batch.ignored.repeat_interleave(batch.questions, 0) > 0
+        logits = logits.masked_fill(ignored, -30.0)  # certain of nothing there, where the mask is empty too
+    return Prediction(logits, taken, sentence, tokens)
+
+
+def activations(model: Library, pixels: Tensor, corners: Tensor | None = None) -> list[Tensor]:
+    """The extracted hidden states of the vision tower, (B, N, D) each; what comes after the last of them is not run.
+
+    `corners`, int64 (B, 2): where in the position table each picture lies, in patches; None: it is the whole.
+    """
+    vision = model.clip.vision_model
+    embedded = vision.embeddings(pixels) if corners is None else _embed_part(vision.embeddings, pixels, corners)
+    hidden, taken = vision.pre_layrnorm(embedded), []
+    for index, layer in enumerate(vision.encoder.layers[: depth(model)]):
+        hidden = layer(hidden, None)
+        if index in model.extract_layers:
+            taken.append(hidden)
+    return taken
+
+
+def _embed_part(embeddings: Library, pixels: Tensor, corners: Tensor) -> Tensor:
+    patches = embeddings.patch_embedding(pixels)
+    table = embeddings.position_embedding.weight
+    side, steps = math.isqrt(len(table) - 1), torch.arange(patches.shape[-1])
+    rows, columns = corners[:, :1] + steps, corners[:, 1:] + steps
+    places = 1 + side * rows[:, :, None] + columns[:, None]
+    first = (embeddings.class_embedding + table[0]).expand(len(pixels), 1, -1)
+    return torch.cat([first, patches.flatten(2).transpose(1, 2) + table[places.flatten(1)]], 1)
+
+
+def condition(model: Library, ids: Tensor, attention: Tensor) -> Tensor:
+    """The projected embedding of each sentence, (B, W), from int64 (B, L)."""
+    return model.clip.text_projection(model.clip.text_model(ids, attention_mask=attention).pooler_output)
+
+
+def decode(model: Library, taken: list[Tensor], sentence: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Logits (B, S, S) from activations and sentences, and the decoder's inner tokens as in `Prediction`."""
+    decoder, tokens, seen = model.decoder, torch.zeros(()), []
+    for i, (state, reduce, layer) in enumerate(zip(taken[::-1], decoder.reduces, decoder.layers, strict=True)):
+        tokens = tokens + reduce(state)
+        if i == decoder.conditional_layer:
+            tokens = decoder.film_mul(sentence)[:, None] * tokens + decoder.film_add(sentence)[:, None]
+            seen.append(tokens)
+        tokens = layer(tokens, attention_mask=None)
+        seen.append(tokens)
+    side = math.isqrt(tokens.shape[1] - 1)
+    grid = tokens[:, 1:].transpose(1, 2).unflatten(2, (side, side))
+    return decoder.transposed_convolution(grid).squeeze(1), seen[:-1]
+
+
+def depth(model: Library) -> int:
+    """How many layers of the vision tower reach the mask."""
+    return max(model.extract_layers) + 1
+
+
+def unused(name: str, model: Library) -> bool:
+    """Does the parameter of this name never reach the mask: late layers, the image's own embedding, the scale?"""
+    late = range(depth(model), len(model.clip.vision_model.encoder.layers))
+    dead = [f"vision_model.encoder.layers.{i}." for i in late]
+    return any(part in name for part in [*dead, "post_layernorm", "visual_projection", "logit_scale"])
+
+
+def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
+    """1.5 x soft Dice + binary cross-entropy of (B, S, S); the smoothing (1 % of the area) lets empty masks count."""
+    probability, smooth = logits.sigmoid(), 0.01 * masks[0].numel()
+    both, total = (probability * masks).sum((1, 2)), probability.sum((1, 2)) + masks.sum((1, 2))
+    dice = 1 - (2 * both + smooth) / (total + smooth)
+    return 1.5 * dice.mean() + F.binary_cross_entropy_with_logits(logits, masks)
+
+
+class Hints(nn.Module):
+    """Heads for training only."""
+
+    def __init__(self, model: Library) -> None:
+        super().__init__()
+        config = model.config
+        self.weights = (1.0, 3.0, 1.0)  # shapes are the hardest to see
+        self.looks = [len(WORDS[name]) for name in LOOKS]
+        self.said = [len(words) + 1 for words in WORDS.values()]
+        self.patch = nn.Linear(config.vision_config.hidden_size, sum(self.looks) + 1)
+        self.word = nn.Linear(config.projection_dim, sum(self.said))
+        matches = [nn.Linear(config.reduce_dim, 1) for _ in config.extract_layers]
+        self.match = nn.ModuleList(matches)
+        for head in (self.patch, self.word, *matches):
+            nn.init.zeros_(head.weight)  # no word of theirs reaches the model before they know something
+
+    def losses(self, batch: Batch, out: Prediction) -> dict[str, Tensor]:
+        """The hints' losses by name."""
+        return {
+            "match": self._match(out.tokens, batch.masks),
+            "patch": self._patch(out.taken[-1], batch.patches),
+            "word": self._word(out.sentence, batch.words),
+        }
+
+    def _patch(self, activation: Tensor, traits: Tensor) -> Tensor:
+        """Cross-entropy of the traits of covered patches, and of being covered at all."""
+        *looks, covered = self.patch(activation[:, 1:]).split([*self.looks, 1], dim=-1)
+        loss = F.binary_cross_entropy_with_logits(covered[..., 0], (traits[:, 1] >= 0).float())
+        for i, part in enumerate(looks):
+            known = traits[:, i] >= 0
+            if known.any():
+                loss = loss + self.weights[i] * F.cross_entropy(part[known], traits[:, i][known])
+        return loss
+
+    def _word(self, sentence: Tensor, words: Tensor) -> Tensor:
+        """Cross-entropy of the traits that a sentence mentions (the last class: not mentioned)."""
+        parts = self.word(sentence).split(self.said, dim=-1)
+        return torch.stack([F.cross_entropy(part, words[:, i]) for i, part in enumerate(parts)]).sum()
+
+    def _match(self, tokens: list[Tensor], masks: Tensor) -> Tensor:
+        """The mask's loss at the centres of patches, read from the decoder's inner tokens."""
+        truth = masks[:, PATCH // 2 :: PATCH, PATCH // 2 :: PATCH]
+        guesses = [head(state[:, 1:]).view_as(truth) for head, state in zip(self.match, tokens, strict=True)]
+        return torch.stack([mask_loss(guess, truth) for guess in guesses]).mean()
