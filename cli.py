@@ -77,7 +77,7 @@ def train(
     given = {"method": method, "size": size, "weights": weights}
     chosen = load_recipe(recipe, setting or (), **{key: value for key, value in given.items() if value is not None})
     info = fit(chosen, data, out, sentence=sentence, resume=resume, say=_say)
-    _print(info, as_json, f"{out}: {_scores(info)}")
+    _print(info, as_json, f"{out}: {_scores(info['metrics'])}")
 
 
 @app.command()
@@ -126,12 +126,18 @@ def export(
 
     Example: vlseg export runs/polyps polyps.bundle --fixed-prompt polyp
     """
-    from .export.bundle import export_run
+    from .export.bundle import export as pack
 
-    report = export_run(
-        run, bundle, precision=precision, fixed_prompts=tuple(fixed_prompt or ()), data=data, folds=folds,
-        overwrite=overwrite, say=_say,
-    )  # fmt: skip
+    report = pack(
+        run,
+        bundle,
+        precision=precision,
+        fixed_prompts=fixed_prompt or (),
+        data=data,
+        folds=folds,  # type: ignore[arg-type]  # checked where it is used
+        overwrite=overwrite,
+        progress=_say,
+    )
     parity = report["parity"]
     _print(
         report,
@@ -321,8 +327,8 @@ def _ratio(row: dict[str, Any]) -> str:
     return f"{row['a']} / {row['b']}, {row['stage']}: {row['median']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
 
 
-def _scores(info: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value:.4f}" for key, value in info["metrics"].items() if isinstance(value, float))
+def _scores(metrics: dict[str, Any]) -> str:
+    return ", ".join(f"{split} Dice {figures['dice']:.4f}" for split, figures in metrics.items())
 
 
 def _table(rows: list[dict[str, Any]], *columns: str) -> str:

@@ -22,7 +22,15 @@ MARKER = ".vlseg-quickstart"
 METHOD, SIZE, PROMPT = "clipseg/dense-vl", "tiny", "random"
 IMAGES = {"train": 64, "val": 16, "test": 40}
 SIDE = 256
-RECIPE = {"lr": 3e-3, "batch_size": 4, "max_epochs": 8, "min_epochs": 8, "max_minutes": 4.0}
+RECIPE = {
+    "lr": 3e-3,
+    "batch_size": 4,
+    "max_epochs": 10,
+    "min_epochs": 10,
+    "plateau_patience": 0,
+    "plateau_factor": 0.5,
+    "max_minutes": 4.0,
+}
 ROUNDS = 40
 SHOWN = 4
 BEFORE, AFTER, TRUTH = (255, 140, 40), (190, 255, 60), (255, 255, 255)
@@ -72,8 +80,10 @@ def quickstart(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
     """
     from .export.report import render
 
-    out, steps = Path(out), Steps(say, total=7)
+    out = Path(out)
     with atomic_folder(out, MARKER, overwrite=True) as folder:
+        # all is written in a folder beside `out`, which becomes `out` at the end
+        steps = Steps(lambda text: say(text.replace(str(folder), str(out))), total=7)
         report, pictures = _walk(folder, steps)
         report |= {"seconds": steps.seconds, "seconds_total": round(sum(steps.seconds.values()), 1)}
         write_json(folder / "report.json", report)
@@ -85,7 +95,7 @@ def quickstart(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
 
 def _walk(folder: Path, steps: Steps) -> tuple[dict[str, Any], "list[Shown]"]:
     from .deploy.segmenter import Segmenter
-    from .export.bundle import export_run
+    from .export.bundle import export
     from .train.clinic import write_dataset
     from .train.engine import open_run
     from .train.fit import fit
@@ -102,7 +112,7 @@ def _walk(folder: Path, steps: Steps) -> tuple[dict[str, Any], "list[Shown]"]:
     with steps.step("train", f"training {METHOD} ({SIZE}), about two minutes"):
         info = fit(load_recipe(method=METHOD, size=SIZE, prompt=PROMPT, **RECIPE), data, run, say=_indented(steps.say))
     with steps.step("export", "folding, exporting to ONNX and proving parity"):
-        exported = export_run(run, bundle, say=_indented(steps.say))
+        exported = export(run, bundle, progress=_indented(steps.say))
     with Segmenter.open(bundle, threads=_threads()) as engine, open_run(run) as torch:
         with steps.step("after", "asking the bundle"):
             after = _measure(engine, samples["test"], info["threshold"])

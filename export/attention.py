@@ -3,6 +3,8 @@
 docs/folding.md has the derivations. All are exact in real arithmetic (float64 tests to 1e-12).
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from transformers.activations import QuickGELUActivation
@@ -20,7 +22,7 @@ class FoldedAttention(nn.Module):
     query's weights. Linears run on rows (see `rows.py`).
     """
 
-    def __init__(self, attention: nn.Module) -> None:
+    def __init__(self, attention: Any) -> None:
         """Fold one of the library's attentions, whose output projection may be wider than its width (fold 1)."""
         super().__init__()
         query, out, value = attention.q_proj, attention.out_proj, attention.v_proj
@@ -52,7 +54,7 @@ class FoldedAttention(nn.Module):
 class FoldedMlp(nn.Module):
     """fc2(a * sigmoid(1.702 a)), a = fc1(x), as SiLU: y = 1.702 a is made by fc1, and y sigmoid(y) / 1.702 by fc2."""
 
-    def __init__(self, mlp: nn.Module) -> None:
+    def __init__(self, mlp: Any) -> None:
         super().__init__()
         self.fc1 = linear(mlp.fc1.weight * QUICK_GELU, mlp.fc1.bias * QUICK_GELU)
         self.fc2 = linear(mlp.fc2.weight / QUICK_GELU, mlp.fc2.bias)
@@ -63,7 +65,7 @@ class FoldedMlp(nn.Module):
 
 
 @torch.no_grad()
-def fold_layer(layer: nn.Module) -> None:
+def fold_layer(layer: Any) -> None:
     """Fold one encoder or decoder layer of the library in place; grafts stay where they are."""
     owner, name = _below_grafts(layer, "self_attn")
     setattr(owner, name, FoldedAttention(getattr(owner, name)))
@@ -75,7 +77,7 @@ def fold_layer(layer: nn.Module) -> None:
     layer.mlp = OnRows(layer.mlp)
 
 
-def _below_grafts(owner: nn.Module, name: str) -> tuple[nn.Module, str]:
+def _below_grafts(owner: Any, name: str) -> tuple[Any, str]:
     """Return where the library's own module sits: on the layer, or inside the graft that wraps it."""
     found = getattr(owner, name)
     return (found, "inner") if hasattr(found, "graft") else (owner, name)

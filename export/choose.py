@@ -66,14 +66,12 @@ def choose_down(
 
 def _record(geometry: Geometry, paths: list[str], folded: bool, ratio: Ratio | None) -> dict[str, Any]:
     shape = {"in": geometry.in_features, "out": geometry.out_features, "rank": geometry.rank, "rows": geometry.rows}
-    figures = (
-        {} if ratio is None else {"ratio": ratio.median, "low": ratio.low, "high": ratio.high, "pairs": ratio.pairs}
-    )
-    return {"fold": "down-projection", "folded": folded, "sites": len(paths), **shape, **figures}
+    measured = None if ratio is None else ratio._asdict()
+    return {"fold": "down-projection", "folded": folded, "sites": len(paths), **shape, "measured": measured}
 
 
 def _geometry(model: Clipseg, path: str) -> Geometry:
-    site = model.get_submodule(path)
+    site: Any = model.get_submodule(path)
     linear, adapter = site.inner.out_proj, site.graft
     in_vision = path.startswith("library.clip.vision_model.")
     rows = (model.image_size // model.patch_size) ** 2 + 1 if in_vision else TEXT_TOKENS
@@ -93,7 +91,7 @@ def _measure(geometry: Geometry, rounds: int) -> Ratio:
     with tempfile.TemporaryDirectory() as scratch:
         engines = {name: _open(site, rows, Path(scratch) / f"{name}.onnx") for name, site in sites.items()}
         times = interleave({name: lambda one=one: one.run(feed) for name, one in engines.items()}, rounds, warmup=10)
-    return paired_ratio(times["folded"], times["apart"])
+    return paired_ratio(times["wall"]["folded"], times["wall"]["apart"])
 
 
 def _open(site: nn.Module, rows: torch.Tensor, path: Path) -> OnnxRuntime:

@@ -1,4 +1,4 @@
-"""A module as an ONNX graph that every engine reads: dynamic where it says so, and clean of the machine it came from."""
+"""A module as an ONNX graph that every engine reads: dynamic where it says so, clean of the machine it came from."""
 
 import logging
 import warnings

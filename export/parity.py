@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from ..deploy.annotations import Sample, choose_prompt, read_pair, read_samples
-from ..deploy.engine import Arrays
+from ..deploy.engine import Arrays, Engine
 from ..deploy.manifest import Manifest
 from ..deploy.metrics import dice
 from ..deploy.pixels import to_mask, to_probability
@@ -57,7 +57,7 @@ class TorchEngine:
 
 def torch_segmenter(model: Clipseg, manifest: Manifest) -> Segmenter:
     """Return a segmenter that runs `model` (float32, on the CPU) under a bundle's description, any sentence allowed."""
-    engines = {
+    engines: dict[str, Engine] = {
         "image": TorchEngine(ImageStage(model), ["pixel_values"], "image_embedding"),
         "text": TorchEngine(TextStage(model), ["input_ids", "attention_mask"], "text_embedding"),
         "decoder": TorchEngine(DecoderStage(model), ["image_embedding", "text_embedding"], "logits"),

@@ -4,6 +4,8 @@ Nothing but the reduction reads what the last layer returns, so reduce(h + W2 g 
 exact; at `base` it saves 2.7 % of the image encoder's products.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +18,7 @@ class Tail(nn.Module):
     """One folded encoder layer and the linear that alone reads it."""
 
     @torch.no_grad()
-    def __init__(self, layer: nn.Module, reduce: nn.Linear) -> None:
+    def __init__(self, layer: Any, reduce: nn.Linear) -> None:
         super().__init__()
         mlp = layer.mlp.module
         self.norm1, self.norm2 = layer.layer_norm1, layer.layer_norm2
@@ -37,10 +39,11 @@ class TailedImageStage(nn.Module):
     def __init__(self, model: Clipseg) -> None:
         """Take the last layer of a folded model's image encoder away; `can_fold` says whether that is allowed."""
         super().__init__()
-        layers = model.vision.encoder.layers
+        encoder: Any = model.vision.encoder
+        layers = encoder.layers
         self.model = model
         self.tail = Tail(layers[-1], _reduces(model)[-1])
-        model.vision.encoder.layers = layers[:-1]
+        encoder.layers = layers[:-1]
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Return (B, T, N, R) from normalised images (B, 3, S, S)."""
@@ -53,11 +56,12 @@ class TailedImageStage(nn.Module):
 
 def can_fold(model: Clipseg) -> bool:
     """Is the last layer bare, and read by its reduction alone? Not where an adapter sits on it or on its tap."""
-    last = model.vision.encoder.layers[-1]
+    last: Any = model.vision.encoder.layers[-1]
     bare = isinstance(last.self_attn, FoldedAttention) and isinstance(getattr(last.mlp, "module", None), FoldedMlp)
     return bare and isinstance(model.vision_taps[-1], nn.Identity)
 
 
 def _reduces(model: Clipseg) -> list[nn.Linear]:
     """Return the decoder's reductions from the shallowest activation to the deepest."""
-    return list(model.library.decoder.reduces)[::-1]
+    decoder: Any = model.library.decoder
+    return list(decoder.reduces)[::-1]

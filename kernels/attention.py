@@ -1,5 +1,7 @@
 """Launches of the flash-style attention, and the linears in front of it, which are cuBLAS's work."""
 
+# pyright: reportCallIssue=false
+
 import torch
 import triton
 from torch import Tensor

@@ -44,7 +44,10 @@ def attend_forward(
     KEYS: tl.constexpr,
     BLOCK_HEAD: tl.constexpr,
 ):
-    """Write softmax(q k^T SCALE) v and the log of each row's sum (batch, HEADS, queries). Grid: (rows, HEADS, batch)."""
+    """Write softmax(q k^T SCALE) v, and the log of each row's sum (batch, HEADS, queries).
+
+    Grid: (query tiles, HEADS, batch).
+    """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     head = tl.program_id(1)
     batch = tl.program_id(2).to(tl.int64)

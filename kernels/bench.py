@@ -1,8 +1,8 @@
 """Measure the operators: `python -m vlseg.kernels.bench`, or `vlseg kernels bench`.
 
-On a GPU every row holds its time, bytes, operations and share of the ceilings measured in the same run. On a CPU the two
-forms of the reference text pooling are compared, in turns, as a ratio. With the interpreter the whole GPU path runs at
-tiny sizes, which proves it runnable and says nothing of speed.
+On a GPU every row holds its time, bytes, operations and share of the ceilings measured in the same run. On a CPU the
+two forms of the reference text pooling are compared, in turns, as a ratio. With the interpreter the whole GPU path runs
+at tiny sizes, which proves it runnable and says nothing of speed.
 """
 
 import argparse
@@ -40,8 +40,8 @@ def bottleneck_case(device: str, dtype: torch.dtype, batch: int, tokens: int, wi
     shapes = ((batch, tokens, width), (rank, width), (rank,), (width, rank), (width,))
     leaves = [_tensor(device, dtype, *shape) for shape in shapes]
     columns = {"op": "bottleneck", "batch": batch, "tokens": tokens, "width": width, "rank": rank}
-    costs = [cost.bottleneck(batch * tokens, width, rank, dtype.itemsize, backward) for backward in (False, True)]
-    return Case(lambda impl: ops.bottleneck(*leaves, impl=impl), leaves, *costs, columns)  # pyright: ignore[reportArgumentType]
+    forward, both = (cost.bottleneck(batch * tokens, width, rank, dtype.itemsize, back) for back in (False, True))
+    return Case(lambda impl: ops.bottleneck(*leaves, impl=impl), leaves, forward, both, columns)  # pyright: ignore[reportArgumentType]
 
 
 def _attention(device: str, dtype: torch.dtype, width: int, inner: int) -> tuple[ops.Attention, ops.Norm, ops.Norm]:

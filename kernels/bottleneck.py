@@ -1,5 +1,7 @@
 """Launches of the bottleneck's kernels: tensors in, tensors out."""
 
+# pyright: reportCallIssue=false
+
 from typing import NamedTuple
 
 import torch
@@ -34,8 +36,8 @@ class Weights(NamedTuple):
 
     def contiguous(self) -> "Weights":
         """Return the same with every matrix and vector packed, the scale left as it is."""
-        packed = [t if t is None else t.contiguous() for t in self]
-        return Weights(*packed)._replace(scale=self.scale)
+        named = self._replace(scale=None)._asdict().items()
+        return self._replace(**{name: t.contiguous() for name, t in named if t is not None})
 
 
 class Kind(NamedTuple):

@@ -6,7 +6,7 @@ that is None costs nothing: its branch is gone at compile time. Arguments come a
 the order that a TensorRT plugin calls with.
 """
 
-# pyright: reportArgumentType=false, reportOperatorIssue=false, reportIndexIssue=false, reportOptionalOperand=false
+# pyright: reportArgumentType=false, reportOperatorIssue=false, reportIndexIssue=false, reportOptionalOperand=false, reportCallIssue=false
 
 import triton
 import triton.language as tl
@@ -262,10 +262,7 @@ def bottleneck_backward_rows(
             dp *= slope(p, OUTER)
         dh = tl.dot(dp.to(COMPUTE), up, dh, input_precision=PRECISION)
 
-    if INNER == "softmax":
-        dz32 = grouped_softmax_backward(h32, dh, ROWS, BLOCK_RANK, GROUPS)
-    else:
-        dz32 = dh * slope(z, INNER)
+    dz32 = grouped_softmax_backward(h32, dh, ROWS, BLOCK_RANK, GROUPS) if INNER == "softmax" else dh * slope(z, INNER)
     dz = dz32.to(dz_ptr.dtype.element_ty)
     tl.store(dz_ptr + scratch[:, None] * RANK + ranks[None, :], dz, mask=scratch_mask)
 
@@ -365,6 +362,7 @@ def bottleneck_backward_columns(
         up_ptr + batch * weight_batch * WIDTH * RANK + columns[:, None] * RANK + ranks[None, :], mask=up_mask, other=0.0
     ).to(COMPUTE)  # [BLOCK, BLOCK_RANK]
     up_bias = tl.load(up_bias_ptr + columns, mask=column_mask, other=0.0).to(tl.float32)
+    scale = up_bias
     if scale_ptr is not None:
         scale = tl.load(scale_ptr + columns * scale_stride, mask=column_mask, other=0.0).to(tl.float32)
 

@@ -1,4 +1,4 @@
-"""Ahead-of-time compile: PTX (and cubin where asked) with the facts a launch needs, no GPU and no Triton at run time."""
+"""Ahead-of-time compile: PTX (and cubin where asked) and the facts of a launch; no GPU, no Triton at run time."""
 
 import json
 import re
@@ -19,7 +19,10 @@ from .variants import ARCHITECTURES, Variant, plugin_variants
 FACTS = "kernels.json"
 
 PTX_VERSIONS = {"12.6": 85, "13.0": 90, "13.2": 92}
-"""The newest PTX instruction set that a driver's CUDA version compiles: JetPack 6 has 12.6, JetPack 7 has 13.0 and up."""
+"""The newest PTX that a driver of a CUDA version compiles: JetPack 6 has 12.6, JetPack 7 has 13.0 and up."""
+
+OLD_ASSEMBLER = 88
+"""The newest PTX that the older of Triton's two bundled assemblers takes; the newer one takes both."""
 
 GRIDS = {
     "bottleneck_forward": ["cdiv(tokens, ROWS)", "batch", "cdiv(WIDTH, COLUMNS)"],
@@ -66,8 +69,12 @@ def compile_variant(variant: Variant, arch: int, ptx_version: int | None = None)
     attributes = {(i,): aligned for i, kind in enumerate(signature.values()) if kind.startswith("*")}
     source = ASTSource(variant.kernel, signature, variant.bound(), attributes)
     options = {"num_warps": variant.warps, "num_stages": variant.stages, "enable_fp_fusion": True}
-    options["ptx_version"] = default_ptx_version(arch) if ptx_version is None else ptx_version
-    compiled: Any = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
+    options["ptx_version"] = version = default_ptx_version(arch) if ptx_version is None else ptx_version
+    knobs = triton.knobs.nvidia  # pyright: ignore[reportAttributeAccessIssue]
+    with knobs.scope():
+        if version > OLD_ASSEMBLER:
+            knobs.ptxas = knobs.ptxas_blackwell.path
+        compiled: Any = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     return Compiled(variant, arch, compiled.asm["ptx"], compiled.asm["cubin"], compiled.metadata)
 
 

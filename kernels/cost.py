@@ -1,7 +1,7 @@
 """Bytes and floating-point operations of each operator, counted by hand: what a measured time is compared with.
 
-Bytes count each tensor that must cross the memory once, weights included; scratch and caches are left out, so a share of
-the copy ceiling is a lower bound of what the memory did.
+Bytes count each tensor that must cross the memory once, weights included; scratch and caches are left out, so a share
+of the copy ceiling is a lower bound of what the memory did.
 """
 
 from typing import NamedTuple

@@ -41,7 +41,7 @@ def fusion_form(heads: int, tokens: int, inner: int) -> FusionForm:
 def pooling_form(heads: int, tokens: int, inner: int) -> PoolingForm:
     """Return the form that `text_pooling` takes: absorbed while heads x tokens < inner / 2, plain from there on.
 
-    The plain form spends 2 x inner products on each vision value (keys and values), the absorbed form 2 x heads x tokens
+    The plain form spends 2 x inner products on each vision value (keys and values), the absorbed form 2 x heads x K
     (scores and pooling), so the two would meet at heads x tokens = inner; half of it leaves the absorbed form a margin.
     """
     return "absorbed" if 2 * heads * tokens < inner else "plain"

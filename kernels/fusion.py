@@ -3,6 +3,8 @@
 Gradients come back in the order of the operator's arguments; that of the image is None where it is the incoming one.
 """
 
+# pyright: reportCallIssue=false
+
 from typing import NamedTuple
 
 import torch

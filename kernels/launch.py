@@ -1,11 +1,13 @@
 """What every launch needs: the interpreter's presence, tensors as batches of rows, dtypes and precision for Triton."""
 
+import itertools
+
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
-INTERPRETED: bool = triton.knobs.runtime.interpret
+INTERPRETED: bool = triton.knobs.runtime.interpret  # pyright: ignore[reportAttributeAccessIssue]
 """Whether Triton runs its kernels in Python on CPU tensors (TRITON_INTERPRET=1 when triton was first imported)."""
 
 DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
@@ -66,7 +68,7 @@ def _collapses(x: Tensor) -> bool:
     """Return whether all leading axes share one stride, so that rows can be counted through."""
     sizes, strides = x.shape[:-1], x.stride()[:-1]
     inner = [(n, s) for n, s in zip(sizes, strides, strict=True) if n != 1]
-    return all(outer[1] == n * s for outer, (n, s) in zip(inner, inner[1:], strict=False))
+    return all(outer[1] == n * s for outer, (n, s) in itertools.pairwise(inner))
 
 
 def strides(x: Tensor | None) -> tuple[int, int]:

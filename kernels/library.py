@@ -89,8 +89,8 @@ def _differentiate_bottleneck(ctx, gradient: Tensor) -> tuple:
     weights = launches.Weights(*tensors)
     wanted = any(ctx.needs_input_grad[3:10])
     target, packed = bottleneck_backward_op(gradient, x, hidden, *weights, *ctx.rest, wanted)
-    grads = launches.unpack(packed, weights) if wanted else launches.Weights(*[None] * 7)
-    grads = [None if g is None else g.to(w.dtype) for g, w in zip(grads, weights, strict=True)]
+    grads: list[Tensor | None] = list(launches.unpack(packed, weights)) if wanted else [None] * 7
+    grads = [g if g is None or w is None else g.to(w.dtype) for g, w in zip(grads, weights, strict=True)]
     through = gradient.to(x.dtype)
     dx, dhidden = (target, None) if hidden is None else (through, target)
     dresidual = None if ctx.residual_dtype is None else gradient.to(ctx.residual_dtype)

@@ -114,8 +114,8 @@ def bottleneck_hidden(
 ) -> Tensor:
     """Return residual + x + scale * outer(inner(hidden) U + u): `bottleneck` with its down-projection folded away.
 
-    `hidden` (..., rank) is what the linear in front delivers once its weight is [W; D W]; `x` and `hidden` may be slices
-    of its output, which are not copied. The other arguments are those of `bottleneck`.
+    `hidden` (..., rank) is what the linear in front delivers once its weight is [W; D W]; `x` and `hidden` may be
+    slices of its output, which are not copied. The other arguments are those of `bottleneck`.
     """
     checks.check_impl(impl)
     checks.check_bottleneck(x, up_weight, up_bias, inner, outer, scale, residual)
@@ -155,7 +155,7 @@ def gated_cross_attention(
         text_norm: layer norm of the keys and values.
         gamma: (width,), the gate.
         heads: number of heads.
-        mask: bool (batch, K), True where a token is real. An image with no real token is moved by the output bias alone.
+        mask: bool (batch, K), True where a token is real; where none is, the output bias alone moves the image.
         impl: "fused" or "reference". The form that "fused" takes is `forms.fusion_form`.
 
     Raises:

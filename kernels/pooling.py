@@ -1,5 +1,7 @@
 """The text pooling in its two forms: launches forward, and the backward of each."""
 
+# pyright: reportCallIssue=false
+
 from typing import NamedTuple
 
 import torch
@@ -160,7 +162,7 @@ def _plain(text: Tensor, vision: Tensor, p: Parameters) -> Tensor:
 
 
 def backward(gradient: Tensor, text: Tensor, vision: Tensor, parameters: Parameters) -> tuple[Tensor, Tensor]:
-    """Return the gradient of vision, and packed in fp32 those of text, the attention's eight, text norm, vision norm."""
+    """Return the gradient of vision, and packed in fp32 those of text, the attention's eight and the two norms."""
     p = parameters._replace(attention=Attention(*(t.contiguous() for t in parameters.attention)))
     if text.numel() == 0:
         size = sum(t.numel() for t in (text, *p.attention, *p.text_norm[:2], *p.vision_norm[:2]))

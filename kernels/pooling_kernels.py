@@ -1,10 +1,10 @@
 """Kernels of the text pooling in its absorbed form: queries, one pass over the image, the result; and its backward.
 
-A query sees the image through q~ = w * (Wk^T q) / sqrt(d) alone: its score of a token is (q~ V - mean sum(q~)) / std, so
-neither keys nor values nor normalised tokens are ever written.
+A query sees the image through q~ = w * (Wk^T q) / sqrt(d) alone: its score of a token is (q~ V - mean sum(q~)) / std,
+so neither keys nor values nor normalised tokens are ever written.
 """
 
-# pyright: reportArgumentType=false, reportOperatorIssue=false, reportIndexIssue=false, reportOptionalOperand=false
+# pyright: reportArgumentType=false, reportOperatorIssue=false, reportIndexIssue=false, reportOptionalOperand=false, reportCallIssue=false
 
 import triton
 import triton.language as tl
@@ -77,7 +77,7 @@ def scores_and_statistics(
     PRECISION: tl.constexpr,
     WITH_OTHER: tl.constexpr,
 ):
-    """Return q~ x^ [QUERIES, ROWS], the same for a second set of vectors, both sets' sums, mean and 1 / std of the rows.
+    """Return q~ x^ [QUERIES, ROWS], the same for a second set of vectors, both sets' sums, the rows' mean and 1 / std.
 
     One sweep over the columns: raw products, sums and Chan's running variance; the norm is applied afterwards.
     """

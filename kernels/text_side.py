@@ -86,7 +86,7 @@ class Grads(NamedTuple):
 
 
 def without_key_bias(gradient: Attention) -> Attention:
-    """Return the gradient with an exact zero for the key bias: it moves all scores of a query alike, which no softmax sees."""
+    """Return the gradient with an exact zero for the key bias: it moves all scores of a query alike."""
     return gradient._replace(key_bias=torch.zeros_like(gradient.key_bias))
 
 
@@ -112,9 +112,12 @@ def closed_backward(
     dvalue, dout_weight, dout_bias = linear_backward(gradient * gamma.float(), value, a.out_weight)
     dnormed, dvalue_weight, dvalue_bias = linear_backward(dvalue * real, normed.value, a.value_weight)
     dtext, *dnorm = norm_backward(dnormed, normed)
-    unseen = [torch.zeros_like(t, dtype=torch.float32) for t in (*a[:4], vision_norm.weight, vision_norm.bias)]
-    dattention = Attention(*unseen[:4], dvalue_weight, dvalue_bias, dout_weight, dout_bias)
-    return Grads(dtext, dattention, (unseen[4], unseen[5]), (dnorm[0], dnorm[1])), dgamma
+    unseen = Attention(*(torch.zeros_like(t, dtype=torch.float32) for t in a))
+    dattention = unseen._replace(
+        value_weight=dvalue_weight, value_bias=dvalue_bias, out_weight=dout_weight, out_bias=dout_bias
+    )
+    dvision_norm = torch.zeros_like(vision_norm.weight, dtype=torch.float32)
+    return Grads(dtext, dattention, (dvision_norm, dvision_norm), (dnorm[0], dnorm[1])), dgamma
 
 
 def adapter_backward(

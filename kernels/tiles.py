@@ -1,6 +1,6 @@
 """How a kernel cuts its work: tile sizes, warps and stages, chosen by shape, or by a tuning that was measured here.
 
-The defaults come from the resource report (`vlseg kernels check`): registers without spills, shared memory under 48 KiB.
+The defaults come from the resource report (`vlseg kernels check`): no spills, shared memory under 48 KiB.
 `vlseg kernels bench --tune` measures the candidates on the GPU at hand and keeps the best in a JSON file for that
 architecture; nothing is tuned at import or during training.
 """
@@ -8,7 +8,7 @@ architecture; nothing is tuned at import or during training.
 import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,18 +29,17 @@ class Tile:
     shares: int = 1
 
 
-_forced: Tile | None = None
+_forced: list[Tile] = []
 
 
 @contextmanager
 def forced(tile: Tile) -> Iterator[None]:
     """Use one tile for every launch inside: for tuning and for tests at tiny sizes."""
-    global _forced
-    before, _forced = _forced, tile
+    _forced.append(tile)
     try:
         yield
     finally:
-        _forced = before
+        _forced.pop()
 
 
 def shape_key(kernel: str, dtype: torch.dtype, rank: int, tokens: int) -> str:
@@ -81,21 +80,22 @@ def architecture(index: int) -> str:
 
 def choose(kernel: str, device: torch.device, dtype: torch.dtype, rank: int, tokens: int, batch: int = 1) -> Tile:
     """Return the tile for a launch: the forced one, the tuned one, or the default."""
-    if _forced is not None:
-        return _forced
+    if _forced:
+        return _forced[-1]
     default = DEFAULTS[kernel](dtype, power_of_two(rank, 16), tokens * batch)
     if device.type != "cuda":
         return default
-    return tuned_tiles(architecture(device.index or 0)).get(shape_key(kernel, dtype, rank, tokens * batch), default)
+    key = shape_key(kernel, dtype, rank, tokens * batch)
+    return tuned_tiles(architecture(device.index or 0)).get(key, default)
 
 
 def forward_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
     """Return the default tile of `bottleneck_forward`: rows x rank kept in registers, weight tiles in shared memory."""
     half = dtype.itemsize == 2
     rows = 64 if rank <= 64 and tokens > 4096 else 32 if rank <= 128 and tokens > 1024 else 16
-    block = (
-        (64 if rank <= 64 else 32 if rank <= 256 else 16) if half else (32 if rank <= 128 else 16 if rank <= 256 else 8)
-    )
+    block = 64 if rank <= 64 else 32 if rank <= 256 else 16
+    if not half:
+        block //= 2
     return Tile(rows, block, warps=4 if rank <= 128 else 8, stages=2, shares=1 if tokens > 1024 else 4)
 
 
@@ -118,8 +118,8 @@ def backward_rows_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
 def backward_columns_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
     """Return the default tile of `bottleneck_backward_columns`: two column x rank sums stay in registers."""
     half = dtype.itemsize == 2
-    rows, block = (32, 32) if half and rank <= 128 else (32, 16) if half and rank <= 256 else (16, 16)
-    return Tile(rows, block, warps=4 if half and rank <= 64 else 8, stages=2 if half or rank <= 256 else 1)
+    rows, block = (32, 32) if half and rank <= 64 else (32, 16) if half and rank <= 256 else (16, 16)
+    return Tile(rows, block, warps=4 if half and rank <= 64 else 8, stages=2 if rank <= 256 and half else 1)
 
 
 def closed_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
@@ -138,7 +138,7 @@ def pool_tile(dtype: torch.dtype, queries: int, tokens: int) -> Tile:
     return Tile(rows=64, block=64 if dtype.itemsize == 2 else 32, warps=4 if queries <= 16 else 8, stages=2)
 
 
-DEFAULTS = {
+DEFAULTS: dict[str, Callable[[torch.dtype, int, int], Tile]] = {
     "attend": attend_tile,
     "closed_forward": closed_tile,
     "pool": pool_tile,

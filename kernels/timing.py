@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-FIELDS = (
+FIELDS = (  # noqa: SIM905
     "op,impl,form,pass,launch,batch,tokens,text_tokens,heads,width,rank,dtype,ms_p50,ms_p20,ms_p80,peak_mib,bytes,flops,"
     "share_of_copy,share_of_matmul,ratio_p50,ratio_p20,ratio_p80,repeats,threads,device,torch,triton,commit,date,note"
 ).split(",")
@@ -64,7 +64,9 @@ def on_gpu(call: Callable[[], object], graphed: bool) -> Times:
     import triton.testing
 
     measure = triton.testing.do_bench_cudagraph if graphed else triton.testing.do_bench
-    return Times(*measure(call, quantiles=[0.5, 0.2, 0.8]))
+    found = measure(call, quantiles=[0.5, 0.2, 0.8])
+    assert found is not None
+    return Times(*found)
 
 
 def peak_mib(call: Callable[[], object]) -> float:
@@ -121,7 +123,8 @@ def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, FIELDS, restval="")
+        writer: csv.DictWriter[Any] = csv.DictWriter(file, FIELDS, restval="")
         if new:
             writer.writeheader()
-        writer.writerows(rows)
+        for row in rows:
+            writer.writerow(row)

@@ -24,10 +24,6 @@ SHARED_LIMIT = 48 * 1024
 
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 LANGUAGE = {"fp32": tl.float32, "fp16": tl.float16, "bf16": tl.bfloat16}
-OUTPUTS = {
-    "y_ptr", "dx_ptr", "h_ptr", "dz_ptr", "statistics_ptr", "partial_ptr", "softmax_ptr", "pooled_ptr", "logsum_ptr",
-    "query_ptr", "down_ptr", "down_bias_ptr", "up_ptr", "up_bias_ptr", "dvision_ptr", "dquery_ptr", "dkey_ptr", "dvalue_ptr",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -85,9 +81,12 @@ def bottleneck_variant(
     names = (
         "x up up_bias y" + (" hidden" if folded else " down down_bias") + (" norm_weight norm_bias" if normed else "")
     )
-    down_bias = {"down_bias_ptr": "*fp32", "up_bias_ptr": "*fp32"} if groups else {}
+    made = {"down_bias_ptr": "*fp32", "up_bias_ptr": "*fp32"} if groups else {"tokens": "i32"}
     constants = {
-        **dict.fromkeys(("x_batch", "hidden_batch", "residual_batch", "y_batch", "weight_batch"), 0),
+        **dict.fromkeys(("x_batch", "y_batch"), tokens * width if groups else 0),
+        **dict.fromkeys(("hidden_batch", "residual_batch"), 0),
+        "weight_batch": int(groups > 0),
+        "tokens": tokens,
         **dict.fromkeys(("x_row", "y_row", "residual_row"), width),
         "hidden_row": rank,
         "scale_stride": 1,
@@ -103,7 +102,8 @@ def bottleneck_variant(
         "BLOCK_RANK": power_of_two(rank, 16),
         **_products(dtype),
     }
-    arguments = _pointers(names, dtype) | down_bias | {"tokens": "i32"}
+    arguments = _pointers(names, dtype) | made
+    constants = {name: value for name, value in constants.items() if name not in arguments}
     shape = {"w": width, "r": rank, "norm": int(normed), "folded": int(folded), "groups": groups, "n": tokens}
     return Variant(
         "bottleneck", bottleneck_forward, "plugin", dtype, arguments, constants, tile.warps, tile.stages, shape
@@ -126,14 +126,17 @@ def bottleneck_torch(dtype: str, width: int, rank: int, normed: bool, tokens: in
     rows = "x down down_bias up up_bias gradient dx h dz" + norm
     columns = "x down up up_bias gradient h dz" + norm
     plugin = bottleneck_variant(dtype, width, rank, normed=normed, tokens=tokens)
-    strides = "tokens x_batch x_row hidden_batch hidden_row residual_batch residual_row y_batch y_row weight_batch scale_stride"
+    strides = (  # noqa: SIM905
+        "tokens x_batch x_row hidden_batch hidden_row residual_batch residual_row "
+        "y_batch y_row weight_batch scale_stride"
+    ).split()
     forward = Variant(
         "bottleneck",
         bottleneck_forward,
         "torch",
         dtype,
-        plugin.arguments | dict.fromkeys(strides.split(), "i32"),
-        plugin.constants,
+        plugin.arguments | dict.fromkeys(strides, "i32"),
+        {name: value for name, value in plugin.constants.items() if name not in strides},
         plugin.warps,
         plugin.stages,
         plugin.shape,
@@ -252,13 +255,16 @@ def pooling_variants(
     )
     backward |= dict.fromkeys(("tokens", "blocks", "vision_batch", "vision_row"), "i32")
     shape = {"w": width, "i": inner, "q": queries, "n": tokens}
-    plan: list[tuple[Any, Literal["plugin", "torch"], dict, dict, int, int]] = [
+    plan: list[tuple] = [
         (pooling_query, "plugin", query, asking, 8, 2),
         (pool_forward, "plugin", _pointers("vision query", dtype) | partial, sweep, tile.warps, tile.stages),
         (pooling_finish, "plugin", finish | partial, finishing, 8, 2),
         (pool_backward, "torch", backward, sweep, tile.warps, tile.stages),
     ]
-    return [Variant("text_pooling", kernel, kind, dtype, *rest, shape) for kernel, kind, *rest in plan]
+    return [
+        Variant("text_pooling", kernel, kind, dtype, arguments, constants, warps, stages, shape)
+        for kernel, kind, arguments, constants, warps, stages in plan
+    ]
 
 
 def attend_variants(dtype: str, head: int = 96, heads: int = 1) -> list[Variant]:

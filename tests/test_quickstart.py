@@ -71,6 +71,7 @@ def test_progress_counts_to_its_end(walked):
     steps = [line for line in walked[2] if re.match(r"\[\d", line)]
     assert [line.split("]")[0] for line in steps] == [f"[{i}/7" for i in range(1, 8)]
     assert "done" in walked[2][-1]
+    assert not any(".partial" in line for line in walked[2])
 
 
 def test_a_foreign_folder_is_left_alone(tmp_path):

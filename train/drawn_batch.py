@@ -28,6 +28,7 @@ class Batch:
         attention: 1 for a token, 0 for padding, int64 (B * Q, L).
         masks: what the sentences mean, float32 (B * Q, S, S).
         patches: index of colour, shape and size at the centre of each of N patches, -1 for none, int64 (B, 3, N).
+        forms: form of the object at the centre of each patch, NaN for none, float32 (B, 5, N), as in `patch_forms`.
         words: index of the colour, shape, size and place that a sentence mentions, int64 (B * Q, 4).
         ignored: 1 where a picture shows an object that its edge cuts, float32 (B, S, S).
         corners: row and column, in patches, of each picture in the scene it was cut from, int64 (B, 2); None if whole.
@@ -38,6 +39,7 @@ class Batch:
     attention: Tensor
     masks: Tensor
     patches: Tensor
+    forms: Tensor
     words: Tensor
     ignored: Tensor | None = None
     corners: Tensor | None = None
@@ -102,6 +104,7 @@ def compose(drawn: list[Scene], asked: list[list[Question]], tokenizer: Tokenize
         torch.from_numpy(attention),
         torch.from_numpy(np.stack([question.mask for question in flat]).astype(np.float32)),
         torch.from_numpy(np.stack([patch_traits(scene) for scene in drawn])),
+        torch.from_numpy(np.stack([patch_forms(scene) for scene in drawn])),
         torch.tensor([word_ids(question.phrase) for question in flat]),
     )
 
@@ -115,6 +118,28 @@ def patch_traits(scene: Scene) -> np.ndarray:
             word = getattr(blob.traits, name)
             grid[i][blob.mask[middle, middle]] = WORDS[name].index(word) if word else -1
     return grid.reshape(len(LOOKS), -1)
+
+
+def patch_forms(scene: Scene) -> np.ndarray:
+    """Numbers from which shapes can be told, at the centre of each patch, float32 (5, N); NaN where there is no object.
+
+    Way to the object's centroid (x, y, in units of 4 patches), its elongation (along the axes, along the diagonals; -1
+    to 1) and the share of its circumscribed disc that it fills.
+    """
+    middle = slice(PATCH // 2, None, PATCH)
+    grid = np.full((5, *scene.image[middle, middle, 0].shape), np.nan, np.float32)
+    for blob in scene.blobs:
+        inside = blob.mask[middle, middle]
+        y, x = (values.astype(np.float32) for values in np.nonzero(blob.mask))
+        if len(x) < PATCH or not inside.any():
+            continue
+        row, column = (PATCH * values + PATCH // 2 for values in np.nonzero(inside))
+        dx, dy = x - x.mean(), y - y.mean()
+        xx, yy, xy = (dx * dx).mean(), (dy * dy).mean(), (dx * dy).mean()
+        fill = len(x) / (np.pi * (dx * dx + dy * dy).max())
+        grid[0][inside], grid[1][inside] = (x.mean() - column) / (4 * PATCH), (y.mean() - row) / (4 * PATCH)
+        grid[2][inside], grid[3][inside], grid[4][inside] = (xx - yy) / (xx + yy), 2 * xy / (xx + yy), fill
+    return grid.reshape(5, -1)
 
 
 def word_ids(phrase: Phrase) -> list[int]:

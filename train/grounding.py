@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from .drawn_batch import LOOKS, PATCH, Batch
 from .sentences import WORDS
 
+FORMS = 5
 Library = Any  # transformers' CLIPSegForImageSegmentation: its sub-modules are unknown to type checkers
 
 
@@ -121,7 +122,7 @@ class Hints(nn.Module):
         self.weights = (1.0, 3.0, 1.0)  # shapes are the hardest to see
         self.looks = [len(WORDS[name]) for name in LOOKS]
         self.said = [len(words) + 1 for words in WORDS.values()]
-        self.patch = nn.Linear(config.vision_config.hidden_size, sum(self.looks) + 1)
+        self.patch = nn.Linear(config.vision_config.hidden_size, sum(self.looks) + 1 + FORMS)
         self.word = nn.Linear(config.projection_dim, sum(self.said))
         matches = [nn.Linear(config.reduce_dim, 1) for _ in config.extract_layers]
         self.match = nn.ModuleList(matches)
@@ -132,19 +133,21 @@ class Hints(nn.Module):
         """The hints' losses by name."""
         return {
             "match": self._match(out.tokens, batch.masks),
-            "patch": self._patch(out.taken[-1], batch.patches),
+            "patch": self._patch(out.taken[-1], batch),
             "word": self._word(out.sentence, batch.words),
         }
 
-    def _patch(self, activation: Tensor, traits: Tensor) -> Tensor:
-        """Cross-entropy of the traits of covered patches, and of being covered at all."""
-        *looks, covered = self.patch(activation[:, 1:]).split([*self.looks, 1], dim=-1)
+    def _patch(self, activation: Tensor, batch: Batch) -> Tensor:
+        """Cross-entropy of the traits of covered patches and of being covered at all, distance to the object's form."""
+        *looks, covered, forms = self.patch(activation[:, 1:]).split([*self.looks, 1, FORMS], dim=-1)
+        traits, truth = batch.patches, batch.forms.transpose(1, 2)
         loss = F.binary_cross_entropy_with_logits(covered[..., 0], (traits[:, 1] >= 0).float())
         for i, part in enumerate(looks):
             known = traits[:, i] >= 0
             if known.any():
                 loss = loss + self.weights[i] * F.cross_entropy(part[known], traits[:, i][known])
-        return loss
+        known = ~truth.isnan()
+        return loss + 5 * F.smooth_l1_loss(forms[known], truth[known], beta=0.1) if known.any() else loss
 
     def _word(self, sentence: Tensor, words: Tensor) -> Tensor:
         """Cross-entropy of the traits that a sentence mentions (the last class: not mentioned)."""

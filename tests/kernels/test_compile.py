@@ -12,7 +12,7 @@ from vlseg.kernels import compile as ahead
 
 
 def few():
-    """One plugin of each kind: an adapter, a wide normed MLP, a folded one, the closed fusion, the pass of the pooling."""
+    """One plugin of each kind: an adapter, a wide normed MLP, the closed fusion, the pass of the pooling."""
     pooling = variants.pooling_variants("fp16")
     return [
         variants.bottleneck_variant("fp16", 768, 64, tokens=485),

@@ -56,7 +56,7 @@ def test_mixed_dtypes():
     x, *weights = adapter()
     with pytest.raises(TypeError, match=r"down_weight is torch.float32 but x is torch.float16"):
         ops.bottleneck(x.half(), *weights)
-    with pytest.raises(TypeError, match="x is torch.int64"):
+    with pytest.raises(TypeError, match=r"x is torch\.int64"):
         ops.bottleneck(x.long(), *weights)
 
 
@@ -79,7 +79,7 @@ def test_bad_fusion_input():
         call(vision, text[:, :0], attention, first, second, gamma)
     with pytest.raises(ValueError, match=r"mask is \(2, 2\).*expected \(2, 3\)"):
         call(vision, text, attention, first, second, gamma, mask=torch.ones(2, 2, dtype=torch.bool))
-    with pytest.raises(TypeError, match="mask is torch.float32: expected bool"):
+    with pytest.raises(TypeError, match=r"mask is torch\.float32: expected bool"):
         call(vision, text, attention, first, second, gamma, mask=torch.ones(2, 3))
     with pytest.raises(ValueError, match=r"key_weight is \(4, 9\)"):
         call(vision, text, attention._replace(key_weight=torch.randn(4, 9)), first, second, gamma)

@@ -1,8 +1,8 @@
 """The fused operators, launched: in Triton's interpreter on a CPU, or for real on a GPU (`-m gpu`).
 
 The interpreter needs a process of its own (TRITON_INTERPRET=1 before triton is imported, and no ahead-of-time compile
-beside it): `tests/kernels/test_interpreted.py` starts it. A plain pytest run on a machine without a GPU collects nothing
-here.
+beside it): `tests/kernels/test_interpreted.py` starts it. A plain pytest run on a machine without a GPU collects
+nothing here.
 """
 
 import os
