@@ -35,4 +35,4 @@ lint: install
 	$(BIN)/pyright
 
 gpu:
-	OUT=$(OUT) sh kernels/gpu.sh
+	OUT=$(OUT) .ci/gpu

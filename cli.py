@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -251,23 +253,27 @@ def quickstart(
 
 @operators.command("bench")
 def kernels_bench(
-    out: Annotated[Path | None, typer.Option(help="Append the rows to this CSV.")] = None, as_json: Json = False
+    out: Annotated[Path | None, typer.Option(help="Folder for kernels.csv; rows are appended.")] = None,
+    as_json: Json = False,
 ) -> None:
     """Time the operators against plain PyTorch on this machine.
 
-    Example: vlseg kernels bench --out rows.csv
+    Example: vlseg kernels bench --out rows
     """
     from .kernels.bench import bench as measure
+    from .kernels.bench import table
 
-    rows = measure(out)
-    _print(rows, as_json, _table(rows, *rows[0]) if rows else "no rows")
+    with _one_sentence():
+        rows = measure(out)
+    _print(rows, as_json, table(rows))
 
 
 @operators.command("compile")
 def kernels_compile(
-    arch: Annotated[list[int], typer.Option(help="Compute capability, e.g. 87 for Orin; repeat for more.")],
-    out: Annotated[Path, typer.Option(help="Folder for the PTX files.")],
-    cuda: Annotated[str, typer.Option(help="CUDA version of the target's driver: 12.6, 13.0 or 13.2.")] = "12.6",
+    arch: Annotated[int, typer.Option(help="Compute capability without the dot, e.g. 87 for Orin.")],
+    out: Annotated[Path, typer.Option(help="Folder for the PTX files and their launch facts.")],
+    ptx: Annotated[int | None, typer.Option(help="PTX version for the target's driver: 85, 90 or 92.")] = None,
+    cubin: Annotated[bool, typer.Option(help="Write the machine code too.")] = False,
 ) -> None:
     """Compile the operators ahead of time to PTX, with a JSON of launch facts.
 
@@ -275,8 +281,9 @@ def kernels_compile(
     """
     from .kernels.compile import compile_all
 
-    for path in compile_all(arch, out, cuda=cuda):
-        _say(str(path))
+    with _one_sentence():
+        facts = compile_all(arch, out, ptx, cubin=cubin)
+    _say(f"{out}: {len(facts)} kernels for sm_{arch}")
 
 
 @operators.command("check")
@@ -284,14 +291,26 @@ def kernels_check(
     arch: Annotated[list[int] | None, typer.Option(help="Compute capability; default: every supported one.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Report registers, spills and shared memory of every kernel and architecture.
+    """Report registers, spills and shared memory of every kernel; exit code 1 where one breaks the gate.
 
     Example: vlseg kernels check --arch 87 --json
     """
-    from .kernels.check import check
+    from .kernels.check import ARCHITECTURES, check
 
-    rows = check(arch)
+    with _one_sentence():
+        rows = check(arch or ARCHITECTURES)
     _print(rows, as_json, _table(rows, *rows[0]))
+    if not all(row["passed"] for row in rows):
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn a ValueError of `kernels`, which knows no other room, into bad input."""
+    try:
+        yield
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _segmenter(folder: Path, engine: str, threads: int | None):

@@ -38,10 +38,32 @@ def accuracy() -> str:
 def _dice(found: list[Row], method: str, data: str) -> str:
     # the newest row of each seed counts
     by_seed = {row["seed"]: float(row["dice"]) for row in found if (row["method"], row["data"]) == (method, data)}
-    return f"{mean(by_seed.values()):.3f}" + (f" ({len(by_seed)} seeds)" if len(by_seed) > 1 else "") if by_seed else "-"
+    if not by_seed:
+        return "-"
+    return f"{mean(by_seed.values()):.3f}" + (f" ({len(by_seed)} seeds)" if len(by_seed) > 1 else "")
 
 
-TABLES: dict[str, Callable[[], str]] = {"accuracy": accuracy}
+BASE = {  # figure: what it is, and the goal
+    "seen": ("mean Dice, word combinations seen in training", "0.88"),
+    "unseen": ("mean Dice, combinations with a held-out pair of words", "0.85"),
+    "right_object": ("right object when one word changes (per sentence)", "0.95"),
+    "both_right": ("right object for both sentences of a pair", ""),
+    "absent_empty": ("absent object: less than 1 % of the area", "0.90"),
+    "colour_word": ("mean Dice, colour word alone", ""),
+    "place_word": ("mean Dice, place word alone", ""),
+    "size_word": ("mean Dice, size word alone", ""),
+    "shape_word": ("mean Dice, shape word alone", ""),
+}
+
+
+def base() -> str:
+    """What the shipped weights of the embedded base reach: the newest row of each figure."""
+    newest = {row["figure"]: row for row in rows("base")}
+    lines = [[what, f"{float(newest[figure]['value']):.3f}", goal] for figure, (what, goal) in BASE.items()]
+    return table(["figure", "reached", "goal"], lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"accuracy": accuracy, "base": base}
 
 
 def render(text: str) -> str:

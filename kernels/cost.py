@@ -31,7 +31,7 @@ def bottleneck(rows: int, width: int, rank: int, itemsize: int, backward: bool =
 
 def eager_bottleneck(rows: int, width: int, rank: int, itemsize: int) -> Cost:
     """Return the cost of the same forward as five separate PyTorch operators, each reading and writing its tensors."""
-    return Cost((6 * rows * width + 4 * rows * rank + 2 * width * rank) * itemsize, 4 * rows * width * rank)
+    return Cost((7 * rows * width + 4 * rows * rank + 2 * width * rank) * itemsize, 4 * rows * width * rank)
 
 
 def gated_cross_attention(

@@ -46,6 +46,7 @@ def test_help_has_an_example_and_needs_no_torch(command):
 
 def test_every_command_is_tested():
     import typer
+
     from vlseg.cli import app
 
     group = typer.main.get_command(app)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import typer
+
 from vlseg.cli import app
 
 ROOT = Path(__file__).parent.parent
@@ -30,7 +31,8 @@ def test_tables_are_made_from_rows(page):
 def test_a_changed_figure_is_seen():
     module = tables()
     module.TABLES["accuracy"] = lambda: "| made |"
-    assert module.render("<!-- table accuracy -->\n| by hand |\n<!-- end -->") != "<!-- table accuracy -->\n| by hand |\n<!-- end -->"
+    by_hand = "<!-- table accuracy -->\n| by hand |\n<!-- end -->"
+    assert module.render(by_hand) == by_hand.replace("by hand", "made")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..deploy.pixels import to_input
 from ..deploy.words import Tokenizer
 from .models.sizes import IMAGENET_MEAN, IMAGENET_STD
-from .scenes import Blob, Question, Scene, ask, draw
+from .scenes import Question, Scene, ask, draw
 from .sentences import WORDS, Phrase
 
 PATCH = 8
@@ -30,8 +30,6 @@ class Batch:
         patches: index of colour, shape and size at the centre of each of N patches, -1 for none, int64 (B, 3, N).
         forms: form of the object at the centre of each patch, NaN for none, float32 (B, 5, N), as in `patch_forms`.
         words: index of the colour, shape, size and place that a sentence mentions, int64 (B * Q, 4).
-        ignored: 1 where a picture shows an object that its edge cuts, float32 (B, S, S).
-        corners: row and column, in patches, of each picture in the scene it was cut from, int64 (B, 2); None if whole.
     """
 
     pixels: Tensor
@@ -41,8 +39,6 @@ class Batch:
     patches: Tensor
     forms: Tensor
     words: Tensor
-    ignored: Tensor | None = None
-    corners: Tensor | None = None
 
     @property
     def questions(self) -> int:
@@ -52,11 +48,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training: its share of the time, the pictures' side and the window's that is shown, in pixels."""
+    """A part of the training: its share of the time, the pictures' side in pixels, pictures, sentences about each."""
 
     share: float
     size: int
-    window: int
     pictures: int
     questions: int
 
@@ -64,33 +59,7 @@ class Stage:
 def draw_batch(rng: np.random.Generator, stage: Stage, tokenizer: Tokenizer) -> Batch:
     """A fresh training batch, a function of the generator."""
     drawn = [draw(rng, stage.size) for _ in range(stage.pictures)]
-    if stage.window == stage.size:
-        return compose(drawn, [[ask(scene, rng) for _ in range(stage.questions)] for scene in drawn], tokenizer)
-    seen, ignored, corners = zip(*(look_at(scene, rng, stage.window) for scene in drawn), strict=True)
-    batch = compose(list(seen), [[ask(scene, rng) for _ in range(stage.questions)] for scene in seen], tokenizer)
-    batch.ignored = torch.from_numpy(np.stack(ignored).astype(np.float32))
-    batch.corners = torch.tensor(corners)
-    return batch
-
-
-def look_at(scene: Scene, rng: np.random.Generator, window: int) -> tuple[Scene, np.ndarray, tuple[int, int]]:
-    """A square part of a scene around one of its objects, what to ignore there, and its corner in patches.
-
-    Fine looks such as shapes are learned at full scale for a fraction of the cost. Only objects that the window holds
-    nearly whole can be asked for; others are ignored, bool (window, window).
-    """
-    chosen, size = scene.blobs[rng.integers(len(scene.blobs))], len(scene.image)
-    middle = np.array(chosen.center) * size + rng.uniform(-0.15, 0.15, 2) * window
-    column, row = np.clip(middle - window / 2, 0, size - window).astype(int) // PATCH
-    rows, columns = (slice(PATCH * c, PATCH * c + window) for c in (row, column))
-    kept, ignored = [], np.zeros((window, window), bool)
-    for blob in scene.blobs:
-        part = blob.mask[rows, columns]
-        if blob is chosen or part.sum() > 0.97 * blob.mask.sum():
-            kept.append(Blob(blob.traits, blob.center, part))
-        else:
-            ignored |= part
-    return Scene(scene.image[rows, columns], tuple(kept)), ignored, (int(row), int(column))
+    return compose(drawn, [[ask(scene, rng) for _ in range(stage.questions)] for scene in drawn], tokenizer)
 
 
 def compose(drawn: list[Scene], asked: list[list[Question]], tokenizer: Tokenizer) -> Batch:

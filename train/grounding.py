@@ -40,37 +40,20 @@ class Prediction:
 
 def predict(model: Library, batch: Batch) -> Prediction:
     """Run a batch through the library's parts, with gradient (the library's own forward has none)."""
-    taken, sentence = activations(model, batch.pixels, batch.corners), condition(model, batch.ids, batch.attention)
+    taken, sentence = activations(model, batch.pixels), condition(model, batch.ids, batch.attention)
     logits, tokens = decode(model, [state.repeat_interleave(batch.questions, 0) for state in taken], sentence)
-    if batch.ignored is not None:
-        ignored = batch.ignored.repeat_interleave(batch.questions, 0) > 0
-        logits = logits.masked_fill(ignored, -30.0)  # certain of nothing there, where the mask is empty too
     return Prediction(logits, taken, sentence, tokens)
 
 
-def activations(model: Library, pixels: Tensor, corners: Tensor | None = None) -> list[Tensor]:
-    """The extracted hidden states of the vision tower, (B, N, D) each; what comes after the last of them is not run.
-
-    `corners`, int64 (B, 2): where in the position table each picture lies, in patches; None: it is the whole.
-    """
+def activations(model: Library, pixels: Tensor) -> list[Tensor]:
+    """The extracted hidden states of the vision tower, (B, N, D) each; what comes after the last of them is not run."""
     vision = model.clip.vision_model
-    embedded = vision.embeddings(pixels) if corners is None else _embed_part(vision.embeddings, pixels, corners)
-    hidden, taken = vision.pre_layrnorm(embedded), []
+    hidden, taken = vision.pre_layrnorm(vision.embeddings(pixels)), []
     for index, layer in enumerate(vision.encoder.layers[: depth(model)]):
         hidden = layer(hidden, None)
         if index in model.extract_layers:
             taken.append(hidden)
     return taken
-
-
-def _embed_part(embeddings: Library, pixels: Tensor, corners: Tensor) -> Tensor:
-    patches = embeddings.patch_embedding(pixels)
-    table = embeddings.position_embedding.weight
-    side, steps = math.isqrt(len(table) - 1), torch.arange(patches.shape[-1])
-    rows, columns = corners[:, :1] + steps, corners[:, 1:] + steps
-    places = 1 + side * rows[:, :, None] + columns[:, None]
-    first = (embeddings.class_embedding + table[0]).expand(len(pixels), 1, -1)
-    return torch.cat([first, patches.flatten(2).transpose(1, 2) + table[places.flatten(1)]], 1)
 
 
 def condition(model: Library, ids: Tensor, attention: Tensor) -> Tensor:

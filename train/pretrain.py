@@ -33,15 +33,14 @@ from .sentences import WORDS, say
 class Recipe:
     """How the base is trained.
 
-    Stages hold for each process: words are learned on small pictures, shapes through windows on full-size ones.
+    Stages hold for each process: words are learned on small pictures, outlines on full-size ones.
     `rate` is the highest learning rate, `average` the weight average's memory, the hints are their losses' weights.
     """
 
     stages: tuple[Stage, ...] = (
-        Stage(0.20, 64, 64, 8, 6),
-        Stage(0.25, 96, 96, 5, 6),
-        Stage(0.35, 176, 96, 5, 6),
-        Stage(0.20, 176, 176, 3, 4),
+        Stage(0.20, 64, 8, 6),
+        Stage(0.40, 96, 5, 6),
+        Stage(0.40, 176, 3, 4),
     )
     rate: float = 1e-3
     decay: float = 0.05
@@ -201,7 +200,7 @@ def _work(rank: int, job: Job) -> None:
         batch = draw_batch(rng, stage, tokenizer)
         done, losses = learner.step(batch, done, (time.monotonic() - start) / job.budget)
         if rank == 0:
-            keeper.after(learner, {"done": done, "window": stage.window, **losses})
+            keeper.after(learner, {"done": done, "size": stage.size, **losses})
     if rank == 0:
         keeper.check(learner.steps)
     torch.distributed.destroy_process_group()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+
 from vlseg.deploy.errors import UserError
 from vlseg.deploy.masks import segment_files
 from vlseg.deploy.pixels import read_image

@@ -22,7 +22,7 @@ def interpreted(arguments, timeout):
 
 
 def test_every_operator_in_the_interpreter():
-    done = interpreted(["-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE)], timeout=540)
+    done = interpreted(["-m", "pytest", "-q", "-p", "no:cacheprovider", str(SUITE)], timeout=900)
     passed = re.search(r"(\d+) passed", done.stdout)
     assert done.returncode == 0 and passed is not None, done.stdout[-8000:] + done.stderr[-2000:]
     assert int(passed.group(1)) >= 60

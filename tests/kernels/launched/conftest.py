@@ -5,6 +5,7 @@ beside it): `tests/kernels/test_interpreted.py` starts it. A plain pytest run on
 nothing here.
 """
 
+import dataclasses
 import os
 from contextlib import contextmanager
 
@@ -42,6 +43,9 @@ def patch_the_language_once():
         exec("def function(): pass", scope)
         interpreter._patch_lang(scope["function"])
     interpreter._patch_lang = lambda fn: interpreter._LangPatchScope()
+    # Each sum and product would be made twice, to look for overflowing integers.
+    options = interpreter.interpreter_builder.options
+    interpreter.interpreter_builder.options = dataclasses.replace(options, sanitize_overflow=False)
 
 
 @pytest.fixture(scope="session")
