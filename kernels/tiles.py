@@ -117,9 +117,10 @@ def backward_rows_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
 
 def backward_columns_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
     """Return the default tile of `bottleneck_backward_columns`: two column x rank sums stay in registers."""
-    half = dtype.itemsize == 2
-    rows, block = (32, 32) if half and rank <= 64 else (32, 16) if half and rank <= 256 else (16, 16)
-    return Tile(rows, block, warps=4 if half and rank <= 64 else 8, stages=2 if rank <= 256 and half else 1)
+    if dtype.itemsize == 2:
+        rows, block = (32, 32) if rank <= 64 else (32, 16) if rank <= 256 else (16, 16)
+        return Tile(rows, block, warps=4 if rank <= 64 else 8, stages=2 if rank <= 256 else 1)
+    return Tile(rows=16, block=16, warps=4 if 64 < rank <= 256 else 8, stages=1)
 
 
 def closed_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
@@ -129,13 +130,17 @@ def closed_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
 
 def attend_tile(dtype: torch.dtype, head: int, tokens: int) -> Tile:
     """Return the default tile of the flash-style attention, forward and backward; `block` counts keys."""
-    half = dtype.itemsize == 2
-    return Tile(rows=32 if half or head <= 32 else 16, block=32, warps=4, stages=2)
+    return Tile(32, 32, warps=4, stages=2) if dtype.itemsize == 2 else Tile(16, 16, warps=8, stages=2)
 
 
 def pool_tile(dtype: torch.dtype, queries: int, tokens: int) -> Tile:
     """Return the default tile of the pass over the image: rows of one block of the softmax."""
-    return Tile(rows=64, block=64 if dtype.itemsize == 2 else 32, warps=4 if queries <= 16 else 8, stages=2)
+    return Tile(
+        rows=64,
+        block=64 if dtype.itemsize == 2 else 32,
+        warps=4 if dtype.itemsize == 2 and queries <= 16 else 8,
+        stages=2,
+    )
 
 
 DEFAULTS: dict[str, Callable[[torch.dtype, int, int], Tile]] = {
