@@ -49,7 +49,7 @@ def commands():
                     yield pytest.param(line, id=f"{page.name}: {line[:50]}")
 
 
-@pytest.mark.parametrize("line", commands())
+@pytest.mark.parametrize("line", list(commands()))
 def test_documented_commands_parse(line):
     """Every option of a documented command exists (its effect is tested where it lives)."""
     group = typer.main.get_command(app)

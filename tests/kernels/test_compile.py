@@ -84,7 +84,7 @@ def test_hidden_parameters_in_use_are_not_stripped():
         ahead.strip_hidden(ptx, "j", 1)
 
 
-@pytest.mark.slow
+@pytest.mark.soak  # several seconds for each of some 400 variants
 @pytest.mark.parametrize("arch", variants.ARCHITECTURES)
 def test_every_variant_within_the_gate(arch):
     rows = check.check([arch], [*variants.plugin_variants(), *variants.torch_variants(("fp16", "fp32"))])

@@ -41,6 +41,9 @@ class Clipseg(nn.Module):
         self.vision_taps = nn.ModuleList(nn.Identity() for _ in self.extract)
         self.text_taps = nn.ModuleList()
         self.condition: nn.Module = nn.Identity()
+        # a prompt learner, and how many rows it puts behind the begin token
+        self.learner: Any = None
+        self.text_prompts = 0
 
     @property
     def vision(self) -> Any:
@@ -63,12 +66,27 @@ class Clipseg(nn.Module):
         Row 0 is the projected sentence vector, the others are the raw hidden states of the end token where the image
         encoder is tapped too (read by the shallow language adapters).
         """
+        if self.text_prompts:
+            input_ids, attention_mask = self._with_room(input_ids, attention_mask)
         out = self.text(input_ids, attention_mask=attention_mask, output_hidden_states=True)
         # the end token has the largest id; int32 because ONNX has no arg-max of int64 on every runtime
         end = input_ids.to(torch.int32).argmax(dim=-1)
         rows = torch.arange(input_ids.shape[0], device=input_ids.device)
         sentence = self.library.clip.text_projection(out.pooler_output)
         return torch.stack([sentence, *(out.hidden_states[k][rows, end] for k in self.extract)], dim=1)
+
+    def _with_room(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Insert places for learned prompts behind the begin token and pad to the whole context, as published.
+
+        A length that is the smaller of two would not survive an export with a free length. What goes beyond the
+        context is cut before the end token.
+        """
+        place = torch.arange(self.tokenizer.context, device=input_ids.device)
+        last, source = input_ids.shape[1] - 1, place - self.text_prompts
+        word = torch.where(place == self.tokenizer.context - 1, last, source.clamp(0, last))
+        ids = torch.where((place > 0) & (source <= 0), 0, input_ids[:, word])
+        mask = torch.where(source <= last, attention_mask[:, source.clamp(0, last)], 0)
+        return ids, mask
 
     def image_embedding(self, image_states: Tensor) -> Tensor:
         """Reduce the activations (B, T, N, D) to the decoder's width: (B, T, N, R)."""
@@ -97,7 +115,8 @@ class Clipseg(nn.Module):
                 tokens = factor * tokens + offset
             tokens = layer(tokens, attention_mask=None)
         grid = self.image_size // self.patch_size
-        picture = tokens[:, 1:].transpose(1, 2).unflatten(2, (grid, grid))
+        # the first is the class token; behind the patches there may be learned prompts
+        picture = tokens[:, 1 : 1 + grid * grid].transpose(1, 2).unflatten(2, (grid, grid))
         return decoder.transposed_convolution(picture)
 
     def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from .adapters import Bottleneck, FromHidden
 from .clipseg import Clipseg
 from .grafts import Grafted, grafts
 from .linear_folds import fold_down, fold_layernorm
+from .prompts import Place
 
 
 def down_sites(model: Clipseg) -> list[str]:
@@ -24,9 +25,10 @@ def fold(model: Clipseg, down: Collection[str] = ()) -> list[str]:
     """Fold `model` in place and return what was done, one phrase each.
 
     `down` names the places (of `down_sites`) whose down-projection is folded; whether that pays is for a measurement
-    to say. LayerNorm affines and the interpolated position table are always folded.
+    to say. LayerNorm affines, the interpolated position table and learned prompts are always folded.
     """
     done = [_fold_positions(model), _fold_norms(model)]
+    done += _fold_prompts(model)
     for path in down:
         _fold_down_at(cast(Grafted, model.get_submodule(path)))
     return done + [f"down-projection at {path}" for path in down]
@@ -35,7 +37,7 @@ def fold(model: Clipseg, down: Collection[str] = ()) -> list[str]:
 @torch.no_grad()
 def _fold_positions(model: Clipseg) -> str:
     """Resize the position table once, as the library does at every call."""
-    table = model.vision.embeddings
+    table = _bare(model.vision.embeddings)
     grid = model.image_size // model.patch_size
     width = table.position_embedding.embedding_dim
     tokens = torch.empty(1, grid * grid + 1, width, device=table.position_embedding.weight.device)
@@ -45,6 +47,15 @@ def _fold_positions(model: Clipseg) -> str:
     table.image_size = model.image_size
     table.position_ids = torch.arange(len(resized)).expand(1, -1)
     return f"position table at {grid} x {grid}"
+
+
+def _fold_prompts(model: Clipseg) -> list[str]:
+    """Compute every learned prompt once; what made them is left behind."""
+    places = [module for module in model.modules() if isinstance(module, Place)]
+    for place in places:
+        place.fix()
+    model.learner = None
+    return [f"learned prompts at {len(places)} places"] if places else []
 
 
 def _fold_norms(model: Clipseg) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from ...deploy.errors import UserError
-from . import vlsm_adapter
+from . import tunevlseg, vlsm_adapter
 from .backbone import load_clipseg
 from .clipseg import Clipseg
 from .grafts import freeze, trained_parameters
@@ -16,6 +16,7 @@ from .sizes import SIZES, Size, size_of
 from .vlsm_adapter import AdapterOptions
 
 VLSM_ADAPTER = "VLSM-Adapter, arXiv 2405.06196"
+TUNEVLSEG = "TuneVLSeg, arXiv 2410.05239"
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ def _decoder(model: Clipseg, size: Size, options: NoOptions) -> None:
     model.library.decoder.requires_grad_(True)
 
 
+def _decoder_and_upsampler(model: Clipseg, size: Size, options: NoOptions) -> None:
+    _decoder(model, size, options)
+    tunevlseg.add_upsampler(model)
+
+
 def _full(model: Clipseg, size: Size, options: NoOptions) -> None:
     model.requires_grad_(True)
 
@@ -62,6 +68,12 @@ METHODS: dict[str, Method] = {
     "clipseg/full": Method(VLSM_ADAPTER, _full),
     **_adapters("shallow"),
     **_adapters("dense"),
+    "clipseg/coop": Method(TUNEVLSEG, tunevlseg.coop, tunevlseg.CoopOptions),
+    "clipseg/vpt": Method(TUNEVLSEG, tunevlseg.vpt, tunevlseg.PromptOptions),
+    "clipseg/maple": Method(TUNEVLSEG, tunevlseg.maple, tunevlseg.MapleOptions),
+    "clipseg/shared-attention": Method(TUNEVLSEG, tunevlseg.shared_attention, tunevlseg.AttentionOptions),
+    "clipseg/shared-separate": Method(TUNEVLSEG, tunevlseg.shared_separate, tunevlseg.SeparateOptions),
+    "clipseg/decoder+upsampler": Method(TUNEVLSEG, _decoder_and_upsampler),
 }
 
 
@@ -125,10 +137,12 @@ def cacheable(model: Clipseg) -> dict[str, bool]:
     """Say which states lie wholly below the first trained parameter, so that they can be computed once."""
     trained = trained_parameters(model)
     image, text = "library.clip.vision_model.", ("library.clip.text_model.", "library.clip.text_projection.")
-    return {
-        "image": not any(name.startswith(image) for name in trained),
-        "text": not any(name.startswith(text) for name in trained),
-    }
+    below = {"image": (image,), "text": text}
+    # a learner belongs to the model, yet its rows enter the towers
+    for side in model.learner.sides if model.learner else ():
+        key = "image" if side == "vision" else side
+        below[key] = (*below[key], "learner.")
+    return {key: not any(name.startswith(names) for name in trained) for key, names in below.items()}
 
 
 def count(name: str, size: str) -> dict[str, Any]:
