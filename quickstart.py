@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
 MARKER = ".vlseg-quickstart"
 METHOD, SIZE, PROMPT = "clipseg/dense-vl", "tiny", "random"
-IMAGES = {"train": 64, "val": 16, "test": 40}
+IMAGES = {"train": 96, "val": 16, "test": 40}
 SIDE = 256
 RECIPE = {
     "lr": 3e-3,
     "batch_size": 4,
-    "max_epochs": 10,
-    "min_epochs": 10,
+    "max_epochs": 7,
+    "min_epochs": 7,
     "plateau_patience": 0,
     "plateau_factor": 0.5,
     "max_minutes": 4.0,

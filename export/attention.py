@@ -42,8 +42,8 @@ class FoldedAttention(nn.Module):
         scores = query @ key.transpose(-1, -2)
         if attention_mask is not None:
             scores = scores + attention_mask
-        # at least float32: float16 has three digits for a sum over all tokens
-        weights = torch.softmax(scores, -1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        # at least float32, cast before: the exporter puts a cast that softmax is asked for behind it
+        weights = torch.softmax(scores.to(torch.promote_types(scores.dtype, torch.float32)), -1)
         mixed = weights.to(value.dtype) @ value
         return self.out(mixed.transpose(1, 2).flatten(2).flatten(0, 1)).unflatten(0, (-1, tokens)), None
 
