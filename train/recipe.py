@@ -12,7 +12,7 @@ from ..deploy.errors import UserError
 try:
     import tomllib  # pyright: ignore[reportMissingImports]
 except ModuleNotFoundError:
-    import tomli as tomllib
+    import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 RECIPES = Path(__file__).parent / "recipes"
 NOT_FIELDS = ("base", "source")
