@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from ..deploy.pixels import to_input
 from ..deploy.words import Tokenizer
 from .models.sizes import IMAGENET_MEAN, IMAGENET_STD
-from .scenes import Question, Scene, ask, draw
+from .scenes import Blob, Question, Scene, ask, draw
 from .sentences import WORDS, Phrase
 
 PATCH = 8
@@ -20,10 +21,11 @@ LOOKS = ("colour", "shape", "size")
 
 @dataclass
 class Batch:
-    """B pictures and Q sentences about each.
+    """B views of pictures and Q sentences about each.
 
     Attributes:
-        pixels: normalised pictures, float32 (B, 3, S, S).
+        pixels: normalised views, float32 (B, 3, S, S).
+        places: where each of a view's N patches lies in the whole picture, row by row, int64 (B, N).
         ids: sentences, int64 (B * Q, L).
         attention: 1 for a token, 0 for padding, int64 (B * Q, L).
         masks: what the sentences mean, float32 (B * Q, S, S).
@@ -33,6 +35,7 @@ class Batch:
     """
 
     pixels: Tensor
+    places: Tensor
     ids: Tensor
     attention: Tensor
     masks: Tensor
@@ -48,49 +51,122 @@ class Batch:
 
 @dataclass(frozen=True)
 class Stage:
-    """A part of the training: its share of the time, the pictures' side in pixels, pictures, sentences about each."""
+    """A part of the training: its share of the time, and what one step of one process looks at.
+
+    `pictures` scenes, `views` windows of each, `window` patches wide (0: the whole picture), `questions` about each.
+    """
 
     share: float
-    size: int
+    window: int
     pictures: int
+    views: int
     questions: int
 
 
-def draw_batch(rng: np.random.Generator, stage: Stage, tokenizer: Tokenizer) -> Batch:
-    """A fresh training batch, a function of the generator."""
-    drawn = [draw(rng, stage.size) for _ in range(stage.pictures)]
-    return compose(drawn, [[ask(scene, rng) for _ in range(stage.questions)] for scene in drawn], tokenizer)
+@dataclass(frozen=True)
+class View:
+    """A square window on a scene: its first row and column and its side, in patches.
+
+    Its patches keep their places in the whole picture, so that "left" and "large" mean what they mean there.
+    """
+
+    scene: Scene
+    row: int
+    column: int
+    side: int
+
+    @property
+    def patches(self) -> tuple[slice, slice]:
+        """Rows and columns of patches."""
+        return slice(self.row, self.row + self.side), slice(self.column, self.column + self.side)
+
+    @property
+    def pixels(self) -> tuple[slice, slice]:
+        """Rows and columns of pixels."""
+        rows, columns = (slice(PATCH * part.start, PATCH * part.stop) for part in self.patches)
+        return rows, columns
+
+    @property
+    def seen(self) -> tuple[Blob, ...]:
+        """The objects that show in it."""
+        return tuple(blob for blob in self.scene.blobs if blob.mask[self.pixels].any())
 
 
-def compose(drawn: list[Scene], asked: list[list[Question]], tokenizer: Tokenizer) -> Batch:
-    """Put scenes of one size, and equally many questions about each, into one batch."""
-    flat = [question for questions in asked for question in questions]
-    inputs = [to_input(scene.image, len(scene.image), IMAGENET_MEAN, IMAGENET_STD) for scene in drawn]
-    ids, attention = tokenizer([question.sentence for question in flat])
+def draw_batch(rng: np.random.Generator, stage: Stage, size: int, tokenizer: Tokenizer) -> Batch:
+    """A fresh training batch of scenes of `size` pixels, a function of the generator."""
+    views = [view for _ in range(stage.pictures) for view in look_at(draw(rng, size), stage, rng)]
+    return compose(views, [[ask_about(view, rng) for _ in range(stage.questions)] for view in views], tokenizer)
+
+
+def whole(scene: Scene) -> View:
+    """The view of all of a scene."""
+    return View(scene, 0, 0, len(scene.image) // PATCH)
+
+
+def look_at(scene: Scene, stage: Stage, rng: np.random.Generator) -> list[View]:
+    """The views of a scene that a stage wants, each around some object."""
+    if not stage.window:
+        return [whole(scene)]
+    free = len(scene.image) // PATCH - stage.window
+    views = []
+    for _ in range(stage.views):
+        x, y = scene.blobs[rng.integers(len(scene.blobs))].center
+        row, column = (
+            int(np.clip(v * (free + stage.window) - stage.window * rng.uniform(0.3, 0.7) + 0.5, 0, free))
+            for v in (y, x)
+        )
+        views.append(View(scene, row, column, stage.window))
+    return views
+
+
+def ask_about(view: View, rng: np.random.Generator) -> Question:
+    """One question about a scene, two times in three about something that shows in the view."""
+    seen = view.seen
+    return ask(view.scene, rng, about=seen if seen and rng.random() < 2 / 3 else None)
+
+
+def compose(views: list[View], asked: list[list[Question]], tokenizer: Tokenizer) -> Batch:
+    """Put views of one size, and equally many questions about each, into one batch."""
+    questions = [(view, question) for view, group in zip(views, asked, strict=True) for question in group]
+    ids, attention = tokenizer([question.sentence for _, question in questions])
+    side = len(views[0].scene.image) // PATCH
+    places = np.arange(side * side).reshape(side, side)
     return Batch(
-        torch.from_numpy(np.stack(inputs)),
+        torch.from_numpy(np.stack([_pixels(view) for view in views])),
+        torch.from_numpy(np.stack([places[view.patches].ravel() for view in views])),
         torch.from_numpy(ids),
         torch.from_numpy(attention),
-        torch.from_numpy(np.stack([question.mask for question in flat]).astype(np.float32)),
-        torch.from_numpy(np.stack([patch_traits(scene) for scene in drawn])),
-        torch.from_numpy(np.stack([patch_forms(scene) for scene in drawn])),
-        torch.tensor([word_ids(question.phrase) for question in flat]),
+        torch.from_numpy(np.stack([q.mask[view.pixels] for view, q in questions]).astype(np.float32)),
+        torch.from_numpy(_windows(patch_traits, views)),
+        torch.from_numpy(_windows(patch_forms, views)),
+        torch.tensor([word_ids(question.phrase) for _, question in questions]),
     )
 
 
+def _pixels(view: View) -> np.ndarray:
+    image = view.scene.image[view.pixels]
+    return to_input(image, len(image), IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _windows(grid_of: Callable[[Scene], np.ndarray], views: list[View]) -> np.ndarray:
+    """What `grid_of` says of each patch, (C, side, side) for a scene, cut to the views: (B, C, N)."""
+    grids = {id(view.scene): grid_of(view.scene) for view in views}
+    return np.stack([grids[id(v.scene)][(slice(None), *v.patches)].reshape(-1, v.side**2) for v in views])
+
+
 def patch_traits(scene: Scene) -> np.ndarray:
-    """Indices of colour, shape and size at the centre of each patch, int64 (3, N); -1 where there is none."""
+    """Indices of colour, shape and size at the centre of each patch, int64 (3, side, side); -1 where there is none."""
     middle = slice(PATCH // 2, None, PATCH)
     grid = np.full((len(LOOKS), *scene.image[middle, middle, 0].shape), -1, np.int64)
     for blob in scene.blobs:
         for i, name in enumerate(LOOKS):
             word = getattr(blob.traits, name)
             grid[i][blob.mask[middle, middle]] = WORDS[name].index(word) if word else -1
-    return grid.reshape(len(LOOKS), -1)
+    return grid
 
 
 def patch_forms(scene: Scene) -> np.ndarray:
-    """Numbers from which shapes can be told, at the centre of each patch, float32 (5, N); NaN where there is no object.
+    """Numbers from which shapes can be told, at each patch's centre, float32 (5, side, side); NaN where there is none.
 
     Way to the object's centroid (x, y, in units of 4 patches), its elongation (along the axes, along the diagonals; -1
     to 1) and the share of its circumscribed disc that it fills.
@@ -108,7 +184,7 @@ def patch_forms(scene: Scene) -> np.ndarray:
         fill = len(x) / (np.pi * (dx * dx + dy * dy).max())
         grid[0][inside], grid[1][inside] = (x.mean() - column) / (4 * PATCH), (y.mean() - row) / (4 * PATCH)
         grid[2][inside], grid[3][inside], grid[4][inside] = (xx - yy) / (xx + yy), 2 * xy / (xx + yy), fill
-    return grid.reshape(5, -1)
+    return grid
 
 
 def word_ids(phrase: Phrase) -> list[int]:

@@ -40,20 +40,30 @@ class Prediction:
 
 def predict(model: Library, batch: Batch) -> Prediction:
     """Run a batch through the library's parts, with gradient (the library's own forward has none)."""
-    taken, sentence = activations(model, batch.pixels), condition(model, batch.ids, batch.attention)
+    taken, sentence = activations(model, batch.pixels, batch.places), condition(model, batch.ids, batch.attention)
     logits, tokens = decode(model, [state.repeat_interleave(batch.questions, 0) for state in taken], sentence)
     return Prediction(logits, taken, sentence, tokens)
 
 
-def activations(model: Library, pixels: Tensor) -> list[Tensor]:
-    """The extracted hidden states of the vision tower, (B, N, D) each; what comes after the last of them is not run."""
+def activations(model: Library, pixels: Tensor, places: Tensor) -> list[Tensor]:
+    """The extracted hidden states of the vision tower, (B, N + 1, D) each, from views and the places of their patches.
+
+    What comes after the last of them is not run.
+    """
     vision = model.clip.vision_model
-    hidden, taken = vision.pre_layrnorm(vision.embeddings(pixels)), []
+    hidden, taken = vision.pre_layrnorm(_embed(vision.embeddings, pixels, places)), []
     for index, layer in enumerate(vision.encoder.layers[: depth(model)]):
         hidden = layer(hidden, None)
         if index in model.extract_layers:
             taken.append(hidden)
     return taken
+
+
+def _embed(embeddings: Library, pixels: Tensor, places: Tensor) -> Tensor:
+    """Patches, each with the position it has in the whole picture, behind the class token: (B, N + 1, D)."""
+    patches = embeddings.patch_embedding(pixels).flatten(2).transpose(1, 2)
+    first = embeddings.class_embedding + embeddings.position_embedding.weight[0]
+    return torch.cat([first.expand(len(pixels), 1, -1), patches + embeddings.position_embedding(places + 1)], dim=1)
 
 
 def condition(model: Library, ids: Tensor, attention: Tensor) -> Tensor:

@@ -23,9 +23,10 @@ from transformers import CLIPSegConfig, CLIPSegForImageSegmentation
 from ..deploy.files import atomic_write
 from ..deploy.words import Tokenizer
 from . import scenes
-from .drawn_batch import Batch, Stage, compose, draw_batch
+from .drawn_batch import Batch, Stage, compose, draw_batch, whole
 from .grounding import Hints, Library, mask_loss, predict, unused
 from .models.sizes import TINY
+from .muon import Muon
 from .sentences import WORDS, say
 
 
@@ -38,9 +39,9 @@ class Recipe:
     """
 
     stages: tuple[Stage, ...] = (
-        Stage(0.20, 64, 8, 6),
-        Stage(0.40, 96, 5, 6),
-        Stage(0.40, 176, 3, 4),
+        Stage(0.55, 10, 8, 3, 4),
+        Stage(0.20, 14, 5, 2, 5),
+        Stage(0.25, 0, 4, 1, 6),
     )
     rate: float = 1e-3
     decay: float = 0.05
@@ -65,6 +66,8 @@ def new_model(folder: Path = TINY, seed: int = 0) -> Library:
     table = model.clip.vision_model.embeddings.position_embedding.weight
     with torch.no_grad():
         table[1:] = 0.3 * _waves(math.isqrt(len(table) - 1), table.shape[1])
+        for layer in model.clip.vision_model.encoder.layers:
+            look_nearby(layer.self_attn, math.isqrt(len(table) - 1))
     # the library draws these from N(0, 1), which drowns the sentence and saturates the norms behind them
     decoder = model.decoder
     for layer in (decoder.film_mul, decoder.film_add, *decoder.reduces, decoder.transposed_convolution):
@@ -74,10 +77,37 @@ def new_model(folder: Path = TINY, seed: int = 0) -> Library:
 
 def _waves(side: int, width: int) -> Tensor:
     place = (torch.arange(side) + 0.5) / side
-    angles = place[:, None] * math.pi * 2 ** torch.linspace(0, 3, width // 4)
+    angles = place[:, None] * _frequencies(width // 4)
     row = torch.cat([angles.sin(), angles.cos()], -1)
     grid = torch.cat([row[:, None].expand(side, side, -1), row[None].expand(side, side, -1)], -1)
     return grid.reshape(side * side, width)
+
+
+def _frequencies(n: int) -> Tensor:
+    """Radians per picture side: from half a wave to eight."""
+    return math.pi * 2 ** torch.linspace(0, 4, n)
+
+
+def look_nearby(attention: Library, side: int, gain: float = 2.0) -> None:
+    """Start the heads as a convolution's taps: each looks at the patch beside its own, in a direction of its own.
+
+    Queries are the waves of a position, turned by the angles of one patch, keys the waves as they are, so that their
+    product peaks one patch away. From there attention learns (after d'Ascoli et al., ConViT, arXiv 2103.10697).
+    """
+    width, steps = attention.embed_dim, ((0, 1), (0, -1), (1, 0), (-1, 0), (0, 0))
+    waves, per_head = width // 4, attention.head_dim // 4
+    chosen = torch.linspace(waves // 3, waves - 1, per_head).long()
+    angle = _frequencies(waves)[chosen] / side
+    query, key = torch.zeros(2, attention.num_heads, attention.head_dim, width)
+    for head, step in zip(range(attention.num_heads), steps, strict=False):
+        for axis, patches in enumerate(step):
+            sin = 2 * waves * axis + chosen
+            cos, turn, row = sin + waves, angle * patches, 2 * per_head * axis + torch.arange(per_head)
+            key[head, row, sin] = key[head, row + per_head, cos] = gain
+            query[head, row, sin] = query[head, row + per_head, cos] = gain * turn.cos()
+            query[head, row, cos], query[head, row + per_head, sin] = gain * turn.sin(), -gain * turn.sin()
+    attention.q_proj.weight += query.flatten(0, 1)
+    attention.k_proj.weight += key.flatten(0, 1)
 
 
 def load_weights(model: Library, path: Path) -> None:
@@ -95,23 +125,30 @@ class Learner:
 
     def __init__(self, model: Library, recipe: Recipe) -> None:
         self.model, self.hints, self.recipe, self.steps = model, Hints(model), recipe, 0
-        reached = [p for name, p in model.named_parameters() if not unused(name, model)]
-        self.trained = [*reached, *self.hints.parameters()]
-        self.optimizer = torch.optim.AdamW(self.trained, recipe.rate, (0.9, 0.98), weight_decay=recipe.decay)
+        reached = {name: p for name, p in model.named_parameters() if not unused(name, model)}
+        self.trained = [*reached.values(), *self.hints.parameters()]
+        matrices = [p for name, p in reached.items() if is_matrix(name, p)]
+        rest = [*(p for name, p in reached.items() if not is_matrix(name, p)), *self.hints.parameters()]
+        self.optimizers = (
+            Muon(matrices, recipe.rate, weight_decay=recipe.decay),
+            torch.optim.AdamW(rest, recipe.rate, (0.9, 0.98), weight_decay=recipe.decay),
+        )
 
     def step(self, batch: Batch, done: float, clock: float) -> tuple[float, dict[str, float]]:
         """One step; `clock`, this process' share of the time done, comes back averaged over all, with the losses."""
         out = predict(self.model, batch)
         losses = {"mask": mask_loss(out.logits, batch.masks), **self.hints.losses(batch, out)}
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
         weighted = [weight * losses[name] for name, weight in (("mask", 1.0), *self.recipe.hints)]
         torch.stack(weighted).sum().backward()
         clock = self._share(clock)
         self.steps += 1
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate_at(self.steps, done)
         nn.utils.clip_grad_norm_(self.trained, 1.0)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.recipe.rate_at(self.steps, done)
+            optimizer.step()
         return clock, {name: float(value.detach()) for name, value in losses.items()}
 
     def _share(self, clock: float) -> float:
@@ -125,6 +162,11 @@ class Learner:
         return float(flat[-1])
 
 
+def is_matrix(name: str, parameter: nn.Parameter) -> bool:
+    """Is it a linear layer's weight, which Muon may make orthogonal? A table of embeddings is not."""
+    return parameter.ndim == 2 and "embedding" not in name
+
+
 @torch.no_grad()
 def follow(average: nn.Module, model: nn.Module, keep: float) -> None:
     """One step of the exponential average of the weights."""
@@ -133,15 +175,16 @@ def follow(average: nn.Module, model: nn.Module, keep: float) -> None:
 
 
 @torch.no_grad()
-def dice_by_words(model: Library, tokenizer: Tokenizer, size: int, n: int = 32) -> dict[str, float]:
+def dice_by_words(model: Library, tokenizer: Tokenizer, n: int = 32) -> dict[str, float]:
     """Mean Dice on `n` fixed scenes, by what the sentence mentions ("none": the object is not there)."""
+    size = model.config.vision_config.image_size
     rng, found = np.random.default_rng([1, size]), []
     for _ in range(n):
         scene = scenes.draw(rng, size, least=2)
         traits = scene.blobs[0].traits
         phrases = [*(traits.only((name,)) for name in WORDS), traits, scenes.absent_phrase(scene, rng) or traits]
         asked = [scenes.Question(p, say(p, scene.count(p), rng), scene.mask(p)) for p in phrases]
-        batch = compose([scene], [asked], tokenizer)
+        batch = compose([whole(scene)], [asked], tokenizer)
         mask, truth = predict(model, batch).logits > 0, batch.masks > 0.5
         both, total = (mask & truth).sum((1, 2)), mask.sum((1, 2)) + truth.sum((1, 2))
         found.append((2 * both + 1e-6) / (total + 1e-6))
@@ -194,13 +237,14 @@ def _work(rank: int, job: Job) -> None:
         load_weights(model, job.out / "model.safetensors")
         load_weights(average, job.out / "model.safetensors")
     learner, keeper = Learner(model, job.recipe), Keeper(average, tokenizer, job)
+    size = model.config.vision_config.image_size
     start, done = time.monotonic(), 0.0
     while done < 1:
         stage = job.recipe.stage(done)
-        batch = draw_batch(rng, stage, tokenizer)
+        batch = draw_batch(rng, stage, size, tokenizer)
         done, losses = learner.step(batch, done, (time.monotonic() - start) / job.budget)
         if rank == 0:
-            keeper.after(learner, {"done": done, "size": stage.size, **losses})
+            keeper.after(learner, {"done": done, "window": stage.window, **losses})
     if rank == 0:
         keeper.check(learner.steps)
     torch.distributed.destroy_process_group()
@@ -221,10 +265,10 @@ class Keeper:
             self.check(learner.steps)
 
     def check(self, step: int) -> None:
-        """Write the average and print its Dice by kind of word at the size of the last stage."""
+        """Write the average and print its Dice by kind of word."""
         self.checked = time.monotonic()
         save_weights(self.average, self.job.out / "model.safetensors")
-        _tell("check", step, dice_by_words(self.average, self.tokenizer, self.job.recipe.stages[-1].size))
+        _tell("check", step, dice_by_words(self.average, self.tokenizer))
 
 
 def _tell(what: str, step: int, figures: dict[str, float]) -> None:

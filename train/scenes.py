@@ -96,40 +96,62 @@ def draw(rng: np.random.Generator, size: int = 176, *, least: int = 1) -> Scene:
     return _paint(rng, size, ground, layout)
 
 
-def ask(scene: Scene, rng: np.random.Generator, *, absent: float = 0.15, bare: float = 0.08) -> Question:
+def ask(
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    absent: float = 0.15,
+    bare: float = 0.08,
+    about: Sequence[Blob] | None = None,
+) -> Question:
     """One question about a scene, never with a pair of words that is held out.
 
-    `absent` and `bare` are the shares of sentences about an object that is not there, and of those that name no trait.
+    `absent` and `bare` are the shares of sentences about an object that is not there, and of those that name no trait;
+    `about` are the objects whose traits the others name (None: any of the scene).
     """
-    kind = rng.random()
+    kind, about = rng.random(), about or scene.blobs
     if kind < bare:
         return Question(Phrase(), say_any(rng), scene.mask(Phrase()))
     if kind < bare + absent:
-        phrase = absent_phrase(scene, rng)
+        phrase = absent_phrase(scene, rng, about=about)
     else:
-        phrase = present_phrase(scene, rng, telling=True, tries=12) or present_phrase(scene, rng)
-    phrase = phrase or Phrase(size=scene.blobs[0].traits.size)
+        phrase = present_phrase(scene, rng, telling=True, tries=12, about=about)
+        phrase = phrase or present_phrase(scene, rng, about=about)
+    phrase = phrase or Phrase(size=about[0].traits.size)
     return Question(phrase, say(phrase, scene.count(phrase), rng), scene.mask(phrase))
 
 
 def present_phrase(
-    scene: Scene, rng: np.random.Generator, *, held_out: bool = False, telling: bool = False, tries: int = 40
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    held_out: bool = False,
+    telling: bool = False,
+    tries: int = 40,
+    about: Sequence[Blob] | None = None,
 ) -> Phrase | None:
     """A phrase true of some object: with a held-out pair of words, or (by default) without. None if none is found.
 
-    `telling`: it must leave some other object out.
+    `telling`: it must leave some other object out. `about`: the objects to choose from (None: all).
     """
+    about = about or scene.blobs
     for _ in range(tries):
-        phrase = _mention(scene.blobs[rng.integers(len(scene.blobs))].traits, rng)
+        phrase = _mention(about[rng.integers(len(about))].traits, rng)
         if phrase.said and phrase.held_out == held_out and not (telling and scene.count(phrase) == len(scene.blobs)):
             return phrase
     return None
 
 
-def absent_phrase(scene: Scene, rng: np.random.Generator, *, tries: int = 40) -> Phrase | None:
-    """A phrase that is a word away from some object and true of none, without held-out pairs. None if none is found."""
+def absent_phrase(
+    scene: Scene, rng: np.random.Generator, *, tries: int = 40, about: Sequence[Blob] | None = None
+) -> Phrase | None:
+    """A phrase that is a word away from some object of `about` (None: of all) and true of none, without held-out pairs.
+
+    None if none is found.
+    """
+    about = about or scene.blobs
     for _ in range(tries):
-        phrase = _mention(scene.blobs[rng.integers(len(scene.blobs))].traits, rng)
+        phrase = _mention(about[rng.integers(len(about))].traits, rng)
         if not phrase.said:
             continue
         name = phrase.said[rng.integers(len(phrase.said))]

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file
 
 from vlseg.deploy.words import Tokenizer
-from vlseg.train import base_quality, drawn_batch, grounding, pretrain, scenes, sentences
+from vlseg.train import base_quality, drawn_batch, grounding, muon, pretrain, scenes, sentences
 from vlseg.train.models.sizes import TINY, config_of
 from vlseg.train.sentences import Phrase
 
@@ -31,10 +31,9 @@ def alone(tmp_path):
     torch.distributed.destroy_process_group()
 
 
-def batch(size: int = 32, pictures: int = 2, questions: int = 3, seed: int = 0) -> drawn_batch.Batch:
-    return drawn_batch.draw_batch(
-        np.random.default_rng(seed), drawn_batch.Stage(1.0, size, pictures, questions), TOKENIZER
-    )
+def batch(window: int = 0, pictures: int = 2, questions: int = 3, seed: int = 0) -> drawn_batch.Batch:
+    stage = drawn_batch.Stage(1.0, window, pictures, views=2, questions=questions)
+    return drawn_batch.draw_batch(np.random.default_rng(seed), stage, 32, TOKENIZER)
 
 
 def test_our_composition_is_the_librarys(folder):
@@ -78,8 +77,8 @@ def test_the_loss_of_a_right_mask_is_near_zero():
 def test_patches_know_the_traits_at_their_centres():
     scene = scenes.draw(np.random.default_rng(3), 64)
     traits = drawn_batch.patch_traits(scene)
-    assert traits.shape == (3, 64)
-    covered = scene.mask(Phrase())[4::8, 4::8].ravel()
+    assert traits.shape == (3, 8, 8)
+    covered = scene.mask(Phrase())[4::8, 4::8]
     assert np.array_equal(traits[2] >= 0, covered)
 
 
@@ -89,7 +88,7 @@ def test_words_have_a_number_and_silence_has_one_too():
 
 
 def test_stages_follow_one_another():
-    first, second = drawn_batch.Stage(0.5, 64, 8, 6), drawn_batch.Stage(0.5, 96, 4, 5)
+    first, second = drawn_batch.Stage(0.5, 10, 8, 2, 6), drawn_batch.Stage(0.5, 0, 4, 1, 5)
     recipe = pretrain.Recipe(stages=(first, second))
     assert [recipe.stage(done) for done in (0.0, 0.49, 0.51, 1.0)] == [first, first, second, second]
 
@@ -113,9 +112,52 @@ def test_positions_start_as_waves_that_survive_resizing(folder):
     assert torch.nn.functional.cosine_similarity(half, means).min() > 0.8
 
 
+def test_heads_start_by_looking_one_patch_aside():
+    model = pretrain.new_model().clip.vision_model
+    states, heads = model.embeddings.position_embedding.weight[1:], model.encoder.layers[0].self_attn
+    states = torch.nn.functional.layer_norm(states, states.shape[1:])
+    query, key = (part(states).unflatten(1, (6, 32)).transpose(0, 1) for part in (heads.q_proj, heads.k_proj))
+    found = (query @ key.mT).argmax(-1)[:5].unflatten(1, (22, 22))
+    here = torch.arange(22 * 22).view(22, 22)
+    for head, step in enumerate((1, -1, 22, -22, 0)):
+        inner = (found[head] - here)[1:-1, 1:-1]
+        assert (inner == step).float().mean() > 0.9
+
+
+def test_a_window_keeps_the_places_and_the_meaning_of_the_whole():
+    scene = scenes.draw(np.random.default_rng(5), 64, least=2)
+    asked = [scenes.ask(scene, np.random.default_rng(6))]
+    full = drawn_batch.compose([drawn_batch.whole(scene)], [asked], TOKENIZER)
+    part = drawn_batch.compose([drawn_batch.View(scene, 2, 3, 4)], [asked], TOKENIZER)
+    assert part.places.tolist() == [[8 * row + column for row in range(2, 6) for column in range(3, 7)]]
+    assert torch.equal(part.pixels, full.pixels[..., 16:48, 24:56])
+    assert torch.equal(part.masks, full.masks[..., 16:48, 24:56])
+    assert torch.equal(part.patches, full.patches[..., part.places[0]])
+
+
+def test_windows_lie_inside_and_show_an_object():
+    stage, rng = drawn_batch.Stage(1.0, 5, 1, 3, 1), np.random.default_rng(0)
+    for _ in range(50):
+        for view in drawn_batch.look_at(scenes.draw(rng, 96), stage, rng):
+            assert view.seen
+            assert min(view.row, view.column) >= 0
+            assert max(view.row, view.column) + view.side <= 12
+
+
+def test_muon_makes_a_step_of_adams_size_whose_directions_are_even():
+    parameter = torch.nn.Parameter(torch.zeros(24, 8))
+    parameter.grad = torch.randn(24, 8, generator=torch.Generator().manual_seed(0)) @ torch.diag(
+        torch.logspace(0, -2, 8)
+    )
+    muon.Muon([parameter], lr=1.0).step()
+    stretch = torch.linalg.svdvals(parameter.detach()) / (0.2 * 24**0.5)
+    assert stretch.min() > 0.4
+    assert stretch.max() < 1.3
+
+
 @pytest.mark.slow
 def test_pretraining_writes_weights_that_load(folder):
-    recipe = pretrain.Recipe(stages=(drawn_batch.Stage(1.0, 32, 2, 2),))
+    recipe = pretrain.Recipe(stages=(drawn_batch.Stage(1.0, 2, 2, 2, 2),))
     pretrain.pretrain(folder, minutes=0.05, threads=2, recipe=recipe)
     saved = load_file(folder / "model.safetensors")
     model = pretrain.new_model(folder)
