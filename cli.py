@@ -4,20 +4,46 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from .deploy.errors import UserError
 
+INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
+# typer exports no name for it: a command line that cannot be read
+UsageError: Any = typer.BadParameter.__base__
+
+
+class Door(TyperGroup):
+    """Ends an interrupted command in one sentence, the command's own where it has one to give."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as stop:
+            print(f"vlseg: {stop or 'interrupted'}", file=sys.stderr)
+            raise typer.Exit(INTERRUPTED) from None
+
+
 app = typer.Typer(
-    name="vlseg", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    name="vlseg",
+    cls=Door,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 operators = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="The fused operators: measure, compile, check."
 )
 app.add_typer(operators, name="kernels")
+folders = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Data folders: check one, convert to one.")
+app.add_typer(folders, name="data")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON alone on stdout.")]
 Data = Annotated[Path, typer.Option("--data", help="Folder with images/, masks/ and anns/{train,val,test}.json.")]
@@ -28,28 +54,26 @@ EngineName = Annotated[str, typer.Option(help="Which engine runs the bundle; aut
 
 
 def main() -> None:
-    """Run the command line; bad input ends in one sentence and exit code 2."""
+    """Run the command line; bad input ends in one sentence and exit code 2, Ctrl-C in one and 130."""
     try:
-        app()
+        raise SystemExit(app(standalone_mode=False))
     except UserError as error:
         print(f"vlseg: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        print("vlseg: interrupted", file=sys.stderr)
-        raise SystemExit(130) from None
+    except UsageError as error:
+        print(_usage(error), file=sys.stderr)
+    raise SystemExit(2)
 
 
 @app.command()
 def methods(as_json: Json = False) -> None:
-    """List every method and size with its paper and parameter counts.
+    """List every method and size: paper, parameters, and what training computes once because it lies frozen below.
 
     Example: vlseg methods --json
     """
-    from .train.models.methods import METHODS, count
-    from .train.models.sizes import PUBLIC_SIZES
+    from .train.models.methods import METHODS, backbone_of, count
 
-    rows = [count(name, size) for size in PUBLIC_SIZES for name in METHODS]
-    _print(rows, as_json, _table(rows, "name", "size", "trainable", "total", "image_size", "paper"))
+    rows = [count(name, size) for name in METHODS for size in backbone_of(name).public]
+    _print(rows, as_json, _table(rows, "name", "size", "trainable", "total", "image_size", "cached", "paper"))
 
 
 @app.command()
@@ -58,15 +82,20 @@ def train(
         str | None, typer.Argument(help="backbone/method, e.g. clipseg/dense-vl; see `vlseg methods`.")
     ] = None,
     data: Data = ...,  # type: ignore[assignment]
-    out: Annotated[Path, typer.Option(help="Run folder to write.")] = ...,  # type: ignore[assignment]
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder to write; default: runs/, named by data and method.")
+    ] = None,
     size: Annotated[str | None, typer.Option(help="tiny (embedded), base or rd64 (published).")] = None,
-    recipe: Annotated[str | None, typer.Option(help="A TOML file or the name of a shipped recipe.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="A TOML file, or a name of `vlseg recipes`.")] = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe field.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Folder with backbone weights, or random.")] = None,
     sentence: Sentence = None,
+    devices: Annotated[int | None, typer.Option(help="GPUs, or processes on a CPU, of each machine.")] = None,
+    nodes: Annotated[int | None, typer.Option(help="Machines that train together.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on from where an interrupted run stopped.")] = True,
+    search: Annotated[int | None, typer.Option(help="Trials over the recipe's search space; the best is kept.")] = None,
     as_json: Json = False,
 ) -> None:
     """Train a method's small part on your images; an interrupted run goes on where it stopped.
@@ -74,12 +103,34 @@ def train(
     Example: vlseg train clipseg/dense-vl --data polyps --out runs/polyps --set max_epochs=20
     """
     from .train.fit import fit
-    from .train.recipe import load_recipe
+    from .train.recipe import load_recipe, recipe_file
 
-    given = {"method": method, "size": size, "weights": weights}
+    given = {"method": method, "size": size, "weights": weights, "devices": devices, "num_nodes": nodes}
     chosen = load_recipe(recipe, setting or (), **{key: value for key, value in given.items() if value is not None})
-    info = fit(chosen, data, out, sentence=sentence, resume=resume, say=_say)
-    _print(info, as_json, f"{out}: {_scores(info['metrics'])}")
+    out = out or Path("runs", f"{data.resolve().name}-{chosen.method.replace('/', '-')}-{chosen.size}")
+    if search is None:
+        info = fit(chosen, data, out, sentence=sentence, resume=resume, say=_say)
+    else:
+        from .train.search import read_space
+        from .train.search import search as look
+
+        space = read_space(recipe_file(recipe, method=chosen.method, size=chosen.size).search)
+        info = look(chosen, space, search, data, out, sentence=sentence, say=_say)
+    # of several processes only the first has something to tell
+    if info:
+        _print(info, as_json, f"{out}: {_scores(info['metrics'])}")
+
+
+@app.command()
+def recipes(as_json: Json = False) -> None:
+    """List the published setups: method, size, paper, table, what a search varies, scores where they are known.
+
+    Example: vlseg recipes
+    """
+    from .train.recipe_files import listing
+
+    rows = listing()
+    _print(rows, as_json, _table(rows, "name", "method", "size", "paper", "table", "column"))
 
 
 @app.command()
@@ -91,7 +142,9 @@ def evaluate(
     sentence: Sentence = None,
     engine: EngineName = "auto",
     threads: Threads = None,
-    hd95: Annotated[bool, typer.Option(help="Compute HD95 too (needs the extra score).")] = True,
+    hd95: Annotated[
+        bool | None, typer.Option("--hd95/--no-hd95", help="HD95 too; default: where scipy is installed.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a run or a bundle: Dice, IoU and HD95 per image and in the mean, at original resolution.
@@ -102,8 +155,11 @@ def evaluate(
     from .deploy.evaluate import evaluate as score
 
     samples = read_samples(data, split, sentence)
+    if hd95 is None and not (hd95 := find_spec("scipy") is not None):
+        _say('HD95 is left out, for scipy is not installed: pip install "vlseg[score]"')
+    name, progress = data.resolve().name, _progress("image")
     with _segmenter(model, engine, threads) as segmenter:
-        result = score(segmenter, samples, prompt, data=data.name, split=split, hd95=hd95, progress=_progress("image"))
+        result = score(segmenter, samples, prompt, data=name, split=split, hd95=hd95, progress=progress)
     mean = result["mean"]
     far = (
         "" if mean["hd95"] is None else f", HD95 {mean['hd95']:.1f} px ({result['hd95_one_empty']} with one mask empty)"
@@ -150,6 +206,29 @@ def export(
 
 
 @app.command()
+def convert(
+    file: Annotated[Path, typer.Argument(help="A checkpoint of CRIS, CLIP RN50 or ViT-B/16, CLIPSeg, SAM or MedSAM.")],
+    sha256: Annotated[str, typer.Option(help="Its SHA-256, as the publisher states it.")] = ...,  # type: ignore[assignment]
+    to: Annotated[Path, typer.Option(help="Folder to write, for --weights.")] = ...,  # type: ignore[assignment]
+    size: Annotated[str, typer.Option(help="base, or rd64 for the plain CLIPSeg.")] = "base",
+    clip: Annotated[Path | None, typer.Option(help="OpenAI's ViT-B-16.pt, for CLIPSeg's own release.")] = None,
+    clip_sha256: Annotated[str, typer.Option(help="The SHA-256 of that file.")] = "",
+    tokenizer: Annotated[Path | None, typer.Option(help="CLIP's tokenizer.json; default: from the hub.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a folder that this command wrote.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a foreign checkpoint into safetensors: the only door for a pickle, its hash checked, nothing in it run.
+
+    Example: vlseg convert RN50.pt --sha256 afeb0e10...b6762 --to weights/rn50 --tokenizer clip/tokenizer.json
+    """
+    from .train.convert.convert import convert as change
+
+    both = (clip, clip_sha256) if clip else None
+    report = change(file, sha256, to, size=size, clip=both, tokenizer=tokenizer, overwrite=overwrite)
+    _print(report, as_json, f"{to}: {report['kind']} {report['size']}, {report['tensors']} tensors")
+
+
+@app.command()
 def segment(
     bundle: Annotated[Path, typer.Argument(help="A bundle (or a run, where torch is installed).")],
     image: Annotated[Path, typer.Argument(help="An image, or a folder of them.")],
@@ -159,6 +238,7 @@ def segment(
     overwrite: Annotated[bool, typer.Option(help="Replace masks that stand there.")] = False,
     engine: EngineName = "auto",
     threads: Threads = None,
+    as_json: Json = False,
 ) -> None:
     """Write the mask of what the prompt names.
 
@@ -167,8 +247,12 @@ def segment(
     from .deploy.masks import segment_files
 
     with _segmenter(bundle, engine, threads) as segmenter:
+        rows = []
         for path, share in segment_files(segmenter, image, prompt, out, threshold, overwrite):
             _say(f"{path}: {share:.2%} of the image")
+            rows.append({"mask": str(path), "share": share})
+    if as_json:
+        _print(rows, as_json, "")
 
 
 @app.command()
@@ -251,9 +335,60 @@ def quickstart(
     _print(report, as_json, f"{out / 'report.html'}: Dice {report['dice_before']:.3f} -> {report['dice_after']:.3f}")
 
 
+@folders.command("check")
+def data_check(
+    folder: Annotated[Path, typer.Argument(help="Folder with images/, masks/ and anns/, or without anns/.")],
+    as_json: Json = False,
+) -> None:
+    """Report counts, sizes, bad masks, near-duplicates over splits, and prompts that give the answer away.
+
+    Example: vlseg data check polyps
+    """
+    from .train.datasets.check import check
+
+    report = check(folder, _progress("mask"))
+    rows = [{"split": name, **figures} for name, figures in report["splits"].items()]
+    counts = _table(rows, "split", "samples", "images", "empty_masks", "stray_masks")
+    _print(report, as_json, "\n".join([counts, *(report["findings"] or ["nothing found"])]))
+
+
+@folders.command("convert")
+def data_convert(
+    name: Annotated[str, typer.Argument(help="coco, yolo, index-mask, or a set of `vlseg data sets`.")],
+    source: Annotated[Path, typer.Argument(help="Folder, archive, or folder of archives, as it was published.")],
+    out: Annotated[Path, typer.Argument(help="Data folder to write.")],
+    prompts: Annotated[Path | None, typer.Option(help="Folder of published prompt files; they say the splits.")] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace a converted folder that stands there.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write the layout that training reads from a published data set or a common format.
+
+    Example: vlseg data convert kvasir kvasir-seg.zip data/kvasir --prompts medvlsm/data
+    """
+    from .train.datasets.convert import convert
+
+    report = convert(name, source, out, prompts=prompts, overwrite=overwrite, say=_say)
+    counts = ", ".join(f"{count} {split}" for split, count in report["samples"].items())
+    _print(report, as_json, f"{out}: {report['images']} images, samples {counts}, prompts: {report['prompts']}")
+
+
+@folders.command("sets")
+def data_sets(as_json: Json = False) -> None:
+    """List the published data sets that can be converted, where they are had, and how their files look.
+
+    Example: vlseg data sets
+    """
+    from .train.datasets.published import listing
+
+    rows = listing()
+    _print(rows, as_json, _table(rows, "name", "title", "home", "image", "mask"))
+
+
 @operators.command("bench")
 def kernels_bench(
     out: Annotated[Path | None, typer.Option(help="Folder for kernels.csv; rows are appended.")] = None,
+    tiny: Annotated[bool, typer.Option("--tiny", help="Tiny sizes in the interpreter: proves that it runs.")] = False,
+    tune: Annotated[bool, typer.Option("--tune", help="First time tiles on this GPU and keep the best.")] = False,
     as_json: Json = False,
 ) -> None:
     """Time the operators against plain PyTorch on this machine.
@@ -264,7 +399,7 @@ def kernels_bench(
     from .kernels.bench import table
 
     with _one_sentence():
-        rows = measure(out)
+        rows = measure(out, tiny=tiny, tune=tune)
     _print(rows, as_json, table(rows))
 
 
@@ -298,7 +433,7 @@ def kernels_check(
     from .kernels.check import ARCHITECTURES, check
 
     with _one_sentence():
-        rows = check(arch or ARCHITECTURES)
+        rows = check(arch or ARCHITECTURES, progress=_progress("kernel"))
     _print(rows, as_json, _table(rows, *rows[0]))
     if not all(row["passed"] for row in rows):
         raise typer.Exit(1)
@@ -316,12 +451,25 @@ def _one_sentence() -> Iterator[None]:
 def _segmenter(folder: Path, engine: str, threads: int | None):
     """Open a bundle, or a run where there is one: the same scoring serves both."""
     if (folder / "run.json").is_file():
+        if engine not in ("auto", "torch"):
+            raise UserError(f"{folder} is a run, which only torch can run, not {engine}: export it for other engines")
         from .train.engine import open_run
 
-        return open_run(folder)
+        return open_run(folder, threads)
     from .deploy.segmenter import Segmenter
 
     return Segmenter.open(folder, engine=engine, threads=threads)
+
+
+def _usage(error: Any) -> str:
+    """Return one sentence for a command line that cannot be read; the help, for one that says nothing."""
+    text = error.format_message()
+    if "\n" in text:
+        return text
+    known = [name for parameter in error.ctx.command.params for name in parameter.opts] if error.ctx else []
+    if known and getattr(error, "option_name", None):
+        text += f", known: {', '.join(known)}"
+    return f"vlseg: {text.rstrip('.')}, see `{error.ctx.command_path if error.ctx else 'vlseg'} --help`"
 
 
 def _say(text: str) -> None:
@@ -329,11 +477,13 @@ def _say(text: str) -> None:
 
 
 def _progress(what: str):
-    """Return a callback (done, total) that keeps one line on a terminal and is silent in a pipe."""
+    """Return a callback (done, total) that keeps one line on a terminal, and writes at most ten into a pipe."""
 
     def show(done: int, total: int) -> None:
         if sys.stderr.isatty():
             print(f"\r{what} {done}/{total}", end="\n" if done == total else "", file=sys.stderr, flush=True)
+        elif done * 10 // total > (done - 1) * 10 // total:
+            _say(f"{what} {done}/{total}")
 
     return show
 
@@ -357,4 +507,6 @@ def _table(rows: list[dict[str, Any]], *columns: str) -> str:
 
 
 def _cell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(value) or "-"
     return f"{value:,}" if isinstance(value, int) else f"{value:.2f}" if isinstance(value, float) else str(value)

@@ -77,19 +77,28 @@ def quickstart(out: Path, say: Callable[[str], None] = print) -> dict[str, Any]:
 
     Raises:
         UserError: `out` is not ours, or a step refuses its input.
+        KeyboardInterrupt: Ctrl-C, with a sentence; nothing is left behind.
     """
+    out = Path(out)
+    try:
+        with atomic_folder(out, MARKER, overwrite=True) as folder:
+            report = _write(folder, out, say)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"interrupted, nothing was written to {out}: run it again") from None
+    say(f"done in {report['seconds_total']:.0f} s: open {out / 'report.html'}, or try `vlseg demo {out / 'bundle'}`")
+    return report
+
+
+def _write(folder: Path, out: Path, say: Callable[[str], None]) -> dict[str, Any]:
+    """Write everything into `folder`, which becomes `out` at the end and is called so in all that is said."""
     from .export.report import render
 
-    out = Path(out)
-    with atomic_folder(out, MARKER, overwrite=True) as folder:
-        # all is written in a folder beside `out`, which becomes `out` at the end
-        steps = Steps(lambda text: say(text.replace(str(folder), str(out))), total=7)
-        report, pictures = _walk(folder, steps)
-        report |= {"seconds": steps.seconds, "seconds_total": round(sum(steps.seconds.values()), 1)}
-        write_json(folder / "report.json", report)
-        atomic_write(folder / "report.html", render(report, pictures, out))
-        atomic_write(folder / MARKER, "Made by `vlseg quickstart`, which may replace this folder.\n")
-    say(f"done in {report['seconds_total']:.0f} s: open {out / 'report.html'}, or try `vlseg demo {out / 'bundle'}`")
+    steps = Steps(lambda text: say(text.replace(str(folder), str(out))), total=7)
+    report, pictures = _walk(folder, steps)
+    report |= {"seconds": steps.seconds, "seconds_total": round(sum(steps.seconds.values()), 1)}
+    write_json(folder / "report.json", report)
+    atomic_write(folder / "report.html", render(report, pictures, out))
+    atomic_write(folder / MARKER, "Made by `vlseg quickstart`, which may replace this folder.\n")
     return report
 
 

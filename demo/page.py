@@ -73,7 +73,7 @@ def start(models: Models, scratch: Path, host: str, port: int) -> gr.Blocks:
     try:
         page.launch(
             server_name=host, server_port=port, share=False, inbrowser=False, ssr_mode=False, mcp_server=False,
-            prevent_thread_lock=True, theme=theme(), css=CSS, footer_links=["api", "settings"],
+            prevent_thread_lock=True, theme=theme(), css=CSS, footer_links=[],
             max_file_size=UPLOAD_LIMIT, show_error=True, quiet=True,
         )  # fmt: skip
     except OSError as error:

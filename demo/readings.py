@@ -37,7 +37,8 @@ def model_html(manifest: Manifest) -> str:
     facts = [manifest.method, manifest.backbone, f"{manifest.image_size} px", manifest.precision]
     if "dice_min" in manifest.parity:
         facts.append(f"lowest parity Dice {manifest.parity['dice_min']:.4f}")
-    return f'<p class="facts">{" · ".join(escape(str(fact)) for fact in facts if fact)}</p>'
+    # a fact is not broken over two lines
+    return f'<p class="facts">{" · ".join(escape(str(fact)).replace(" ", "&nbsp;") for fact in facts if fact)}</p>'
 
 
 def _bar(label: str, value: float, share: float) -> str:

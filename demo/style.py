@@ -5,12 +5,15 @@ from gradio.themes import Base
 FONT = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
+# the mask leaves as much room below as the picture has buttons there, so that the two stand at one height
 CSS = """
 .gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
 #title h1 { font-size: 1.6rem; font-weight: 650; letter-spacing: -0.02em; margin: 0.4rem 0 0; }
 #title p { color: var(--body-text-color-subdued); margin: 0.2rem 0 0; max-width: 80ch; }
-#model { align-items: center; }
+#model { align-items: center; margin-top: -0.4rem; }
 #model > * { flex: 1 1 18rem; }
+#model .html-container { padding: 0; }
+#mask .image-container { box-sizing: border-box; padding-bottom: 40px; }
 .facts, #note p { color: var(--body-text-color-subdued); font-size: 0.82rem; }
 .facts { margin: 0; overflow-wrap: anywhere; }
 .reading b { display: block; font-size: 1.45rem; font-weight: 600; font-variant-numeric: tabular-nums; }
@@ -22,7 +25,6 @@ CSS = """
 .stages i { display: block; height: 0.5rem; min-width: 2px; border-radius: 3px; background: var(--color-accent); }
 #area { flex: 1 1 9rem; }
 #time { flex: 2 1 16rem; }
-footer { opacity: 0.8; }
 """
 
 

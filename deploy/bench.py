@@ -10,6 +10,7 @@ import random
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -21,7 +22,7 @@ from .engine import AUTO, choose_engine
 from .errors import UserError
 from .facts import peak_rss_mib, read_facts
 from .files import atomic_write
-from .pixels import read_image, to_input
+from .pixels import read_image
 from .segmenter import Segmenter
 from .stats import paired_ratio, summary
 
@@ -154,14 +155,8 @@ def _tasks(segmenter: Segmenter, plan: Plan, picture: Path) -> dict[tuple[str, i
 
 
 def _engine_tasks(segmenter: Segmenter, prompt: str, picture: Path, batch: int) -> dict[str, Task]:
-    manifest = segmenter.manifest
-    values = to_input(read_image(picture), manifest.image_size, manifest.mean, manifest.std)[None].repeat(batch, axis=0)
-    embedding, text = segmenter.encode_image(values), segmenter.text_embedding([prompt]).repeat(batch, axis=0)
-    tasks = {"image": Task(_nothing, lambda: segmenter.encode_image(values))}
-    if not manifest.fixed_prompts:
-        words = segmenter.tokenize([prompt] * batch)
-        tasks["text"] = Task(_nothing, lambda: segmenter.encode_text(*words))
-    return {**tasks, "decoder": Task(_nothing, lambda: segmenter.decode(embedding, text))}
+    inputs = segmenter.inputs_of_parts(read_image(picture), prompt, batch)
+    return {part: Task(_nothing, partial(segmenter.run_part, part, given)) for part, given in inputs.items()}
 
 
 def _whole_tasks(segmenter: Segmenter, prompt: str, picture: Path) -> dict[str, Task]:

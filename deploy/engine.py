@@ -15,7 +15,8 @@ import numpy as np
 
 from .errors import EngineError
 from .facts import gpus
-from .manifest import PARTS, Manifest
+from .flow import PARTS
+from .manifest import Manifest
 
 AUTO = "auto"
 Arrays = dict[str, np.ndarray]

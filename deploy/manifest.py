@@ -11,11 +11,10 @@ from typing import Any
 
 from .errors import BundleError, UserError
 from .files import inside, read_json, sha256, write_json
+from .flow import PARTS, TWO_TOWERS, Flow
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MANIFEST = "manifest.json"
-FIXED_TEXT = "fixed_text.npy"
-PARTS = ("image", "text", "decoder")
 
 
 @dataclass(frozen=True)
@@ -33,10 +32,11 @@ class Manifest:
         std: per channel.
         threshold: probability (0..1) above which a pixel is the object, chosen on validation.
         tokenizer: file name, or None where the prompts are fixed.
-        text_depends_on_image: the text embedding cannot be cached by prompt alone.
+        text_depends_on_image: the text part reads what the image part makes, so that no prompt is known for itself.
         parts: file name of `image`, `text` and `decoder`; `text` is None where the prompts are fixed.
+        flow: for each part, the names of its `inputs` and `outputs`; parts feed each other by these names.
         axes: for each part, input or output name -> dims, a dim being a number or a name.
-        fixed_prompts: the prompts whose embeddings are in `fixed_text.npy`, float32 (n, 2, R).
+        fixed_prompts: the prompts that the text part was run on, one row of each `fixed_file` for each prompt.
         precision: `fp32`, `fp16`, ...
         opset: ONNX opset.
         folds: what was folded, as the export wrote it.
@@ -60,6 +60,7 @@ class Manifest:
     tokenizer: str | None = "tokenizer.json"
     text_depends_on_image: bool = False
     parts: dict[str, str | None] = field(default_factory=dict)
+    flow: dict[str, dict[str, list[str]]] = field(default_factory=lambda: TWO_TOWERS)
     axes: dict[str, dict[str, list[int | str]]] = field(default_factory=dict)
     fixed_prompts: list[str] = field(default_factory=list)
     precision: str = "fp32"
@@ -103,6 +104,11 @@ class Manifest:
         return manifest
 
 
+def fixed_file(name: str) -> str:
+    """Return the file that holds a text output of fixed prompts, (n, ...): `fixed_text.npy` for `text_embedding`."""
+    return f"fixed_{name.removesuffix('_embedding')}.npy"
+
+
 def _read(folder: Path) -> dict[str, Any]:
     if not (folder / MANIFEST).is_file():
         raise BundleError(f"{folder} is not a bundle (no {MANIFEST}): make one with `vlseg export RUN BUNDLE`")
@@ -118,12 +124,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 
 def _parse(values: dict[str, Any], folder: Path) -> Manifest:
-    version = values.get("schema_version")
-    if version != SCHEMA_VERSION:
-        raise BundleError(
-            f"{folder} has manifest schema {version!r}, this vlseg reads {SCHEMA_VERSION}: "
-            "install the vlseg that wrote it, or export the bundle again with this one"
-        )
+    values = _today(values, folder)
     known = {item.name for item in fields(Manifest)}
     if unknown := sorted(values.keys() - known):
         raise BundleError(f"{folder} has unknown manifest fields {', '.join(unknown)}: install the vlseg that wrote it")
@@ -137,25 +138,55 @@ def _parse(values: dict[str, Any], folder: Path) -> Manifest:
     return Manifest(**{**values, "mean": tuple(values["mean"]), "std": tuple(values["std"])})
 
 
+def _today(values: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the fields as this schema has them; the first one knew a single flow and did not write it down."""
+    version = values.get("schema_version")
+    if version == 1:
+        return {**values, "flow": TWO_TOWERS, "schema_version": SCHEMA_VERSION}
+    if version != SCHEMA_VERSION:
+        raise BundleError(
+            f"{folder} has manifest schema {version!r}, this vlseg reads 1 to {SCHEMA_VERSION}: "
+            "install the vlseg that wrote it, or export the bundle again with this one"
+        )
+    return values
+
+
 def _check(manifest: Manifest, folder: Path) -> None:
     """Check what the fields say of each other: every file that is used is listed, and either text or fixed prompts."""
     if manifest.parts.keys() != set(PARTS):
         raise BundleError(
             f"{folder}: manifest parts are {sorted(manifest.parts)}, expected {', '.join(PARTS)}: export it again"
         )
+    _check_flow(manifest, folder)
     fixed = bool(manifest.fixed_prompts)
     text = [manifest.parts["text"], manifest.tokenizer]
     if fixed == (text[0] is not None):
         raise BundleError(
             f"{folder} must have either a text part or fixed prompts, not both or neither: export it again"
         )
-    used = [manifest.parts["image"], manifest.parts["decoder"], *([FIXED_TEXT] if fixed else text)]
+    constants = [fixed_file(name) for name in manifest.flow["text"]["outputs"]]
+    used = [manifest.parts["image"], manifest.parts["decoder"], *(constants if fixed else text)]
     if lost := [str(name) for name in used if name not in manifest.files]:
         raise BundleError(f"{folder}: {', '.join(lost)} is used but not listed under files: export the bundle again")
     if outside := [name for name in manifest.files if inside(folder, name) is None]:
         raise BundleError(
             f"{folder}: the manifest names {outside[0]!r}, which is outside the bundle: do not use this bundle"
         )
+
+
+def _check_flow(manifest: Manifest, folder: Path) -> None:
+    try:
+        depends = "picture" in Flow(manifest.flow).depends["text"]
+    except BundleError as error:
+        raise BundleError(f"{folder}: the flow of its parts is wrong ({error}): export it again") from error
+    if depends != manifest.text_depends_on_image:
+        words = "does" if depends else "does not"
+        raise BundleError(
+            f"{folder}: by its flow the text {words} depend on the image, and text_depends_on_image says "
+            f"{str(manifest.text_depends_on_image).lower()}: export it again"
+        )
+    if depends and manifest.fixed_prompts:
+        raise BundleError(f"{folder} has fixed prompts although its text depends on the image: export it again")
 
 
 def _check_files(manifest: Manifest, folder: Path) -> None:
@@ -196,6 +227,10 @@ def _is_dims(value: Any) -> bool:
     return isinstance(value, list) and all(_is_count(dim) or (isinstance(dim, str) and dim) for dim in value)
 
 
+def _is_names(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_is_text, value))
+
+
 _TEXT = (_is_text, "text")
 _OBJECT = (lambda value: isinstance(value, dict), "an object")
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -211,6 +246,7 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "tokenizer": (_is_name, "a file name or null"),
     "text_depends_on_image": (lambda value: isinstance(value, bool), "true or false"),
     "parts": (lambda value: _is_table(value, _is_name), "a file name or null for each part"),
+    "flow": (lambda value: _is_table(value, lambda part: _is_table(part, _is_names)), "lists of names for each part"),
     "axes": (lambda value: _is_table(value, lambda part: _is_table(part, _is_dims)), "lists of dims for each part"),
     "fixed_prompts": (lambda value: isinstance(value, list) and all(map(_is_text, value)), "a list of texts"),
     "precision": _TEXT,

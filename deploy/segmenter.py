@@ -4,8 +4,9 @@ The picture is encoded once, and asked as often as one likes.
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from types import TracebackType
@@ -14,9 +15,11 @@ import numpy as np
 
 from . import pixels
 from .cache import Cache
-from .engine import AUTO, Engine, open_engines
-from .errors import BundleError, EngineError, UserError
-from .manifest import FIXED_TEXT, Manifest
+from .engine import AUTO, Arrays, Engine, open_engines
+from .errors import EngineError, UserError
+from .fixed import by_prompt, read_fixed
+from .flow import GIVEN, Flow
+from .manifest import Manifest
 from .words import Tokenizer
 
 
@@ -32,6 +35,13 @@ class Timings:
     text: float = 0.0
     decoder: float = 0.0
     postprocess: float = 0.0
+
+    @contextmanager
+    def measure(self, stage: str) -> Iterator[None]:
+        """Add the milliseconds that the body takes to a stage."""
+        start = perf_counter()
+        yield
+        setattr(self, stage, getattr(self, stage) + (perf_counter() - start) * 1000)
 
     @property
     def total(self) -> float:
@@ -54,16 +64,32 @@ class Result:
     timings: Timings
 
 
+@dataclass
+class _Question:
+    """A picture and prompts on their way through the parts; `made` holds, for each prompt, what there is by name."""
+
+    image: np.ndarray
+    prompts: Sequence[str]
+    made: list[Arrays]
+    timings: Timings = field(default_factory=Timings)
+    picture: Hashable = None
+
+    def key(self, i: int, depends: Iterable[str]) -> Hashable:
+        """Return the key of what depends on the picture, the prompt or both."""
+        return tuple(self.picture if source == "picture" else self.prompts[i] for source in sorted(depends))
+
+
 class Segmenter:
     """A model that is ready to be asked; safe to call from several threads.
 
-    Image embeddings are kept by a hash of the picture's bytes, text embeddings by the prompt, both bounded and in
-    memory
-    only: neither pictures nor prompts are written anywhere.
+    What the encoders make is kept, bounded and in memory only: neither pictures nor prompts are written anywhere. An
+    image part that reads the picture alone is known by a hash of its bytes, a text part by the prompt, and a part that
+    needs the other's output by both.
 
     Attributes:
         manifest: the bundle's (or run's) description.
         engine: name of the engine in use.
+        flow: which part needs what.
     """
 
     def __init__(
@@ -71,23 +97,18 @@ class Segmenter:
         manifest: Manifest,
         engines: dict[str, Engine],
         tokenizer: Tokenizer | None,
-        fixed_text: np.ndarray | None = None,
+        fixed: Arrays | None = None,
         images: int = 8,
         texts: int = 256,
     ):
-        """Put the parts together; `fixed_text` is float32 (n, 2, R), one row for each of the manifest's fixed prompts.
+        """Put the parts together; `fixed` holds the text outputs of the manifest's fixed prompts by name, (n, ...).
 
-        `images` and `texts` bound the two caches, in entries.
+        `images` and `texts` bound what is kept of the two encoders, in entries.
         """
-        if manifest.text_depends_on_image:
-            raise BundleError(
-                f"{manifest.name} has text that depends on the image, which this vlseg cannot run: update it"
-            )
-        self.manifest, self.engine = manifest, engines["decoder"].name
+        self.manifest, self.engine, self.flow = manifest, engines["decoder"].name, Flow(manifest.flow)
         self._engines, self._tokenizer = engines, tokenizer
-        self._images: Cache[np.ndarray] = Cache(images)
-        self._texts: Cache[np.ndarray] = Cache(texts)
-        self._fixed = _by_prompt(manifest, fixed_text)
+        self._caches: dict[str, Cache[Arrays]] = {"image": Cache(images), "text": Cache(texts)}
+        self._fixed = by_prompt(manifest, fixed or {})
 
     @classmethod
     def open(cls, bundle: Path | str, engine: str = AUTO, threads: int | None = None) -> "Segmenter":
@@ -99,7 +120,7 @@ class Segmenter:
         """
         folder = Path(bundle)
         manifest = Manifest.load(folder)
-        fixed = _read_fixed(folder) if manifest.fixed_prompts else None
+        fixed = read_fixed(folder, manifest) if manifest.fixed_prompts else None
         tokenizer = Tokenizer.load(folder / manifest.tokenizer) if fixed is None and manifest.tokenizer else None
         return cls(manifest, open_engines(folder, manifest, engine, threads), tokenizer, fixed)
 
@@ -112,10 +133,9 @@ class Segmenter:
         """
         timings = Timings()
         logits = self._logits(image, [prompt], timings)[0]
-        start = perf_counter()
-        probability = pixels.to_probability(logits, *image.shape[:2])
-        mask = pixels.to_mask(probability, self.manifest.threshold if threshold is None else threshold)
-        timings.postprocess = _since(start)
+        with timings.measure("postprocess"):
+            probability = pixels.to_probability(logits, *image.shape[:2])
+            mask = pixels.to_mask(probability, self.manifest.threshold if threshold is None else threshold)
         return Result(probability, mask, timings)
 
     def logits(self, image: np.ndarray, prompt: str) -> np.ndarray:
@@ -139,35 +159,11 @@ class Segmenter:
         return np.stack([pixels.to_mask(pixels.to_probability(row, *image.shape[:2]), level) for row in rows])
 
     def forget(self, images: bool = True, texts: bool = True) -> None:
-        """Empty the caches; fixed prompts stay."""
-        if images:
-            self._images.clear()
-        if texts:
-            self._texts.clear()
-
-    def text_embedding(self, prompts: Sequence[str], timings: Timings | None = None) -> np.ndarray:
-        """Return (n, 2, R), fixed, remembered or new; the new ones take one call together.
-
-        Raises:
-            UserError: a prompt that a bundle of fixed prompts does not have.
-        """
-        timings = timings or Timings()
-        start = perf_counter()
-        if self._fixed:
-            if unknown := [prompt for prompt in prompts if prompt not in self._fixed]:
-                raise UserError(f"{self.manifest.name} does not know the prompt {unknown[0]!r}: {self._fixed_names()}")
-            return np.stack([self._fixed[prompt] for prompt in prompts])
-        known = {prompt: self._texts.get(prompt) for prompt in prompts}
-        if new := [prompt for prompt, row in known.items() if row is None]:
-            for prompt, row in zip(new, self.encode_text(*self.tokenize(new)), strict=True):
-                known[prompt] = row
-                self._texts.put(prompt, row)
-            timings.text = _since(start)
-        return np.stack([row for prompt in prompts if (row := known[prompt]) is not None])
-
-    def encode_image(self, pixel_values: np.ndarray) -> np.ndarray:
-        """Run the image part alone: float32 (B, 3, S, S) to the image embedding (B, T, N, R)."""
-        return self._engines["image"].run({"pixel_values": pixel_values})["image_embedding"]
+        """Forget what was made from pictures, from prompts, or both; fixed prompts stay."""
+        chosen = {source for source, on in (("picture", images), ("prompt", texts)) if on}
+        for part, cache in self._caches.items():
+            if chosen & self.flow.depends[part]:
+                cache.clear()
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Return input_ids and attention_mask, int64 (B, L), L fixed where the text part is static."""
@@ -176,22 +172,26 @@ class Segmenter:
         dims = self.manifest.axes.get("text", {}).get("input_ids", [])
         return self._tokenizer(prompts, dims[1] if len(dims) == 2 and isinstance(dims[1], int) else None)
 
-    def encode_text(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> np.ndarray:
-        """Run the text part alone: int64 (B, L) twice to the text embedding (B, 2, R)."""
-        inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
-        return self._engines["text"].run(inputs)["text_embedding"]
-
-    def decode(self, image_embedding: np.ndarray, text_embedding: np.ndarray) -> np.ndarray:
-        """Run the decoder alone: (B, T, N, R) and (B, 2, R) to logits, float32 (B, S, S).
+    def run_part(self, part: str, inputs: Arrays) -> Arrays:
+        """Run `image`, `text` or `decoder` alone, every input and output by its name and batch first.
 
         Raises:
-            EngineError: NaN or infinity in the answer.
+            EngineError: NaN or infinity in the logits.
         """
-        inputs = {"image_embedding": image_embedding, "text_embedding": text_embedding}
-        logits = self._engines["decoder"].run(inputs)["logits"][:, 0].astype(np.float32, copy=False)
-        if not np.isfinite(logits).all():
+        out = self._engines[part].run(inputs)
+        if part == "decoder" and not np.isfinite(out["logits"]).all():
             raise EngineError(f"{self.manifest.name} on {self.engine} answered with NaN: try another engine or fp32")
-        return logits
+        return out
+
+    def inputs_of_parts(self, image: np.ndarray, prompt: str, batch: int = 1) -> dict[str, Arrays]:
+        """Return what each part is given when a picture and a prompt, repeated to a batch, go through the model."""
+        asked = self._ask(image, [prompt] * batch)
+        inputs: dict[str, Arrays] = {}
+        for part in self._running():
+            inputs[part] = self._inputs(part, asked, range(batch))
+            for made, row in zip(asked.made, _rows(self.run_part(part, inputs[part])), strict=True):
+                made.update(row)
+        return inputs
 
     def close(self) -> None:
         """Close the engines and empty the caches."""
@@ -211,57 +211,70 @@ class Segmenter:
 
     def _logits(self, image: np.ndarray, prompts: Sequence[str], timings: Timings) -> np.ndarray:
         """Return logits (n, S, S) for one picture and n prompts, and fill in `timings`."""
-        text = self.text_embedding(prompts, timings)
-        embedding = self._image_embedding(image, timings)
-        start = perf_counter()
-        logits = self.decode(np.repeat(embedding, len(prompts), axis=0), text)
-        timings.decoder = _since(start)
-        return logits
+        asked = self._ask(image, prompts, timings)
+        with timings.measure("preprocess"):
+            asked.picture = _content(image)
+        *encoders, decoder = self._running()
+        for part in encoders:
+            self._encode(part, asked)
+        inputs = self._inputs(decoder, asked, range(len(prompts)))
+        with timings.measure("decoder"):
+            return self.run_part(decoder, inputs)["logits"][:, 0].astype(np.float32, copy=False)
 
-    def _image_embedding(self, image: np.ndarray, timings: Timings) -> np.ndarray:
-        start = perf_counter()
-        key = _content(image)
-        found = self._images.get(key)
-        if found is not None:
-            timings.preprocess = _since(start)
-            return found
-        values = pixels.to_input(image, self.manifest.image_size, self.manifest.mean, self.manifest.std)
-        timings.preprocess = _since(start)
-        start = perf_counter()
-        found = self.encode_image(values[None])
-        timings.image = _since(start)
-        self._images.put(key, found)
-        return found
+    def _ask(self, image: np.ndarray, prompts: Sequence[str], timings: Timings | None = None) -> _Question:
+        if self._fixed and (unknown := [prompt for prompt in prompts if prompt not in self._fixed]):
+            raise UserError(f"{self.manifest.name} does not know the prompt {unknown[0]!r}: {self._fixed_names()}")
+        made = [dict(self._fixed.get(prompt, {})) for prompt in prompts]
+        return _Question(image, prompts, made, timings or Timings())
+
+    def _running(self) -> list[str]:
+        """Return the parts that there are, in their order; text is none where the prompts are fixed."""
+        return [part for part in self.flow.order if part != "text" or not self._fixed]
+
+    def _encode(self, part: str, asked: _Question) -> None:
+        """Add what a part makes for each prompt, remembered or new; the new ones take one call together."""
+        cache = self._caches[part]
+        keys = [asked.key(i, self.flow.depends[part]) for i in range(len(asked.prompts))]
+        known = {key: cache.get(key) for key in keys}
+        if new := {key: i for i, key in enumerate(keys) if known[key] is None}:
+            inputs = self._inputs(part, asked, new.values())
+            with asked.timings.measure(part):
+                rows = _rows(self.run_part(part, inputs))
+            for key, row in zip(new, rows, strict=True):
+                known[key] = row
+                cache.put(key, row)
+        for made, key in zip(asked.made, keys, strict=True):
+            made.update(known[key] or {})
+
+    def _inputs(self, part: str, asked: _Question, chosen: Iterable[int]) -> Arrays:
+        """Return what a part reads for the chosen prompts: from outside, and from the parts before it."""
+        chosen = list(chosen)
+        names = self.flow.inputs[part]
+        sources = {GIVEN[name] for name in names if name in GIVEN}
+        inputs: Arrays = {}
+        if "picture" in sources:
+            with asked.timings.measure("preprocess"):
+                values = pixels.to_input(asked.image, self.manifest.image_size, self.manifest.mean, self.manifest.std)
+            inputs["pixel_values"] = np.repeat(values[None], len(chosen), axis=0)
+        if "prompt" in sources:
+            with asked.timings.measure("text"):
+                words = self.tokenize([asked.prompts[i] for i in chosen])
+            inputs.update(zip(("input_ids", "attention_mask"), words, strict=True))
+        for name in names:
+            if name not in GIVEN:
+                inputs[name] = np.stack([asked.made[i][name] for i in chosen])
+        return inputs
 
     def _fixed_names(self) -> str:
         return f"it was exported for {', '.join(map(repr, self._fixed))}"
 
 
+def _rows(outputs: Arrays) -> list[Arrays]:
+    """Return each row of a part's outputs by name."""
+    count = len(next(iter(outputs.values())))
+    return [{name: array[i] for name, array in outputs.items()} for i in range(count)]
+
+
 def _content(image: np.ndarray) -> tuple[bytes, tuple[int, ...], str]:
     """Return a key of the picture's bytes and shape; it cannot be turned back into the picture."""
     return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest(), image.shape, image.dtype.str
-
-
-def _by_prompt(manifest: Manifest, fixed_text: np.ndarray | None) -> dict[str, np.ndarray]:
-    prompts = manifest.fixed_prompts
-    if len(prompts) != (0 if fixed_text is None else len(fixed_text)):
-        raise BundleError(
-            f"{manifest.name} has {len(prompts)} fixed prompts but not as many embeddings: export it again"
-        )
-    return {} if fixed_text is None else dict(zip(prompts, fixed_text, strict=True))
-
-
-def _read_fixed(folder: Path) -> np.ndarray:
-    try:
-        values = np.load(folder / FIXED_TEXT, allow_pickle=False)
-    except ValueError as error:
-        raise BundleError(f"{folder / FIXED_TEXT} is not an array ({error}): export the bundle again") from error
-    if values.dtype != np.float32 or values.ndim != 3 or values.shape[1] != 2:
-        raise BundleError(
-            f"{folder / FIXED_TEXT} is {values.dtype} {values.shape}, expected float32 (n, 2, R): export again"
-        )
-    return values
-
-
-def _since(start: float) -> float:
-    return (perf_counter() - start) * 1000

@@ -13,19 +13,19 @@ import torch
 
 from ..deploy.errors import UserError
 from ..deploy.files import atomic_folder, atomic_write
-from ..deploy.manifest import FIXED_TEXT, MANIFEST, Manifest
+from ..deploy.manifest import MANIFEST, Manifest, fixed_file
 from ..deploy.segmenter import Segmenter
-from ..train.models.clipseg import Clipseg
+from ..train.models.methods import backbone_of
+from ..train.models.parts import facts_of, parts_of
+from ..train.models.promptable import Promptable
 from ..train.models.runs import load_run
-from ..train.models.sizes import size_of
 from .choose import Folds, choose_down
 from .drawn import Case, draw_cases, with_prompts
 from .graph import OPSET, axes_of, to_onnx
 from .parity import cases_from, certify, refusal, torch_segmenter
-from .parts import FILES, part_of, tokens
-from .precision import check_precision
+from .parts import FILES, sources_of, tokens
+from .precision import check_precision, in_precision
 from .prepare import prepare
-from .stages import TextStage
 
 Progress = Callable[[str], None]
 TOKENIZER = "tokenizer.json"
@@ -79,7 +79,7 @@ def export(
 
 
 def export_model(
-    model: Clipseg,
+    model: Promptable,
     info: dict[str, Any],
     out: Path | str,
     options: Options | None = None,
@@ -106,9 +106,14 @@ def export_model(
     return {"bundle": str(out), "parity": parity, "folds": manifest.folds}
 
 
-def pack(model: Clipseg, info: dict[str, Any], folder: Path, options: Options, tell: Progress) -> Manifest:
+def pack(model: Promptable, info: dict[str, Any], folder: Path, options: Options, tell: Progress) -> Manifest:
     """Write parts, words and manifest into an existing `folder`, without the proof; return the manifest."""
     check_precision(options.precision)
+    if options.fixed_prompts and model.text_depends_on_image:
+        raise UserError(
+            f"the text of {info['method']} depends on the image, so no prompt can be made a constant: "
+            "export without fixed prompts"
+        )
     tell("choosing folds")
     sites, records = choose_down(model, options.folds)
     prepared = prepare(model, sites)
@@ -119,9 +124,11 @@ def pack(model: Clipseg, info: dict[str, Any], folder: Path, options: Options, t
         del files["text"]
     else:
         atomic_write(folder / TOKENIZER, model.tokenizer.json)
+    sources = sources_of(prepared)
     for name, file in files.items():
         tell(f"exporting the {name} part in {options.precision}")
-        graph = to_onnx(part_of(name, prepared, options.precision))
+        module = in_precision(sources[name].module, options.precision)
+        graph = to_onnx(replace(sources[name], module=module))
         axes[name] = axes_of(graph)
         onnx.save(graph, folder / file)
     manifest = _manifest(model, info, options)
@@ -131,23 +138,22 @@ def pack(model: Clipseg, info: dict[str, Any], folder: Path, options: Options, t
 
 
 @torch.no_grad()
-def _write_fixed_text(model: Clipseg, prompts: Sequence[str], folder: Path) -> None:
-    """Run the text part once, in float32, and keep what it says: (n, 2, R)."""
+def _write_fixed_text(model: Promptable, prompts: Sequence[str], folder: Path) -> None:
+    """Run the text part once, in float32, and keep what it says: a file for each output, (n, ...)."""
+    text = parts_of(model)["text"]
     # one at a time, so that a prompt's embedding does not depend on its neighbours' lengths
-    rows = [TextStage(model)(*tokens(model.tokenizer, [prompt])) for prompt in prompts]
-    np.save(folder / FIXED_TEXT, torch.cat(rows).numpy(), allow_pickle=False)
+    rows = [text(*tokens(model.tokenizer, [prompt])) for prompt in prompts]
+    for name, column in zip(text.outputs, zip(*rows, strict=True), strict=True):
+        np.save(folder / fixed_file(name), torch.cat(column).numpy(), allow_pickle=False)
 
 
-def _manifest(model: Clipseg, info: dict[str, Any], options: Options) -> Manifest:
+def _manifest(model: Promptable, info: dict[str, Any], options: Options) -> Manifest:
+    facts: dict[str, Any] = facts_of(model) | {"backbone": _origin(info)}
     return Manifest(
+        **facts,
         name=info.get("name", info["method"]),
         method=info["method"],
         size=info["size"],
-        backbone=_origin(info),
-        weights_hash=model.weights_hash,
-        image_size=model.image_size,
-        mean=model.mean,
-        std=model.std,
         threshold=float(info.get("threshold", 0.5)),
         tokenizer=None if options.fixed_prompts else TOKENIZER,
         fixed_prompts=list(options.fixed_prompts),
@@ -162,7 +168,7 @@ def _manifest(model: Clipseg, info: dict[str, Any], options: Options) -> Manifes
 def _origin(info: dict[str, Any]) -> str:
     """Return where the frozen weights came from; a folder is only called local, since its path is nobody's business."""
     weights = info.get("weights")
-    return {None: size_of(info["size"]).backbone, "random": "random"}.get(weights, "local")
+    return {None: backbone_of(info["method"]).size(info["size"]).backbone, "random": "random"}.get(weights, "local")
 
 
 def _numbers(metrics: Any) -> Any:

@@ -16,10 +16,10 @@ from ..deploy.engine import OnnxRuntime
 from ..deploy.errors import UserError
 from ..deploy.stats import Ratio, paired_ratio
 from ..train.models.adapters import Bottleneck, FromHidden
-from ..train.models.clipseg import Clipseg
 from ..train.models.fold import down_sites
 from ..train.models.linear_folds import fold_down
-from .graph import Part, to_onnx
+from ..train.models.promptable import Promptable
+from .graph import Source, to_onnx
 from .timing import interleave
 
 Folds = Literal["measure", "all", "none"]
@@ -40,7 +40,7 @@ class Geometry:
 
 
 def choose_down(
-    model: Clipseg, folds: Folds = "measure", rounds: int = ROUNDS
+    model: Promptable, folds: Folds = "measure", rounds: int = ROUNDS
 ) -> tuple[list[str], list[dict[str, Any]]]:
     """Return the sites to fold, and one record for each geometry: what was measured and what was decided.
 
@@ -70,7 +70,7 @@ def _record(geometry: Geometry, paths: list[str], folded: bool, ratio: Ratio | N
     return {"fold": "down-projection", "folded": folded, "sites": len(paths), **shape, "measured": measured}
 
 
-def _geometry(model: Clipseg, path: str) -> Geometry:
+def _geometry(model: Any, path: str) -> Geometry:
     site: Any = model.get_submodule(path)
     linear, adapter = site.inner.out_proj, site.graft
     in_vision = path.startswith("library.clip.vision_model.")
@@ -95,6 +95,6 @@ def _measure(geometry: Geometry, rounds: int) -> Ratio:
 
 
 def _open(site: nn.Module, rows: torch.Tensor, path: Path) -> OnnxRuntime:
-    part = Part(site.eval().requires_grad_(False), {"rows": rows}, {"rows": {}, "out": {}}, "out")
-    onnx.save(to_onnx(part), path)
+    source = Source(site.eval().requires_grad_(False), {"rows": rows}, {"rows": {}, "out": {}}, ("out",))
+    onnx.save(to_onnx(source), path)
     return OnnxRuntime(path)

@@ -18,47 +18,60 @@ LIMITS = {"batch": (1, 1024), "length": (2, 77)}
 
 
 @dataclass(frozen=True)
-class Part:
-    """A module with one output, and how its inputs and output are called.
+class Source:
+    """A module, and how its inputs and outputs are called.
 
     Attributes:
         module: what is exported; frozen, in evaluation mode.
         inputs: an example of each input by its name; every named axis at least 2 long there.
-        axes: for each input and the output, the names of its dynamic axes by position.
-        output: the output's name.
+        axes: for each input and output, the names of its dynamic axes by position.
+        outputs: the outputs' names, in their order.
     """
 
     module: nn.Module
     inputs: dict[str, Tensor]
     axes: dict[str, dict[int, str]]
-    output: str
+    outputs: tuple[str, ...]
 
 
-def to_onnx(part: Part) -> onnx.ModelProto:
-    """Return the graph of a part: opset 20, every named axis dynamic, no trace of where it was built.
+class _Given(nn.Module):
+    """A module under one signature, whatever its own, so that axes can be named by position."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *given: Tensor) -> Tensor | tuple[Tensor, ...]:
+        return self.module(*given)
+
+
+def to_onnx(source: Source) -> onnx.ModelProto:
+    """Return the graph of a module: opset 20, every named axis dynamic, no trace of where it was built.
 
     Raises:
         UserError: an axis lost its name on the way, or the graph has an operator that some engine cannot run.
     """
-    names = sorted({name for axes in part.axes.values() for name in axes.values()})
+    names = sorted({name for axes in source.axes.values() for name in axes.values()})
     dims = {name: torch.export.Dim(name, min=LIMITS[name][0], max=LIMITS[name][1]) for name in names}
-    shapes = tuple({axis: dims[name] for axis, name in part.axes[key].items()} for key in part.inputs)
+    shapes = tuple({axis: dims[name] for axis, name in source.axes[key].items()} for key in source.inputs)
     with torch.no_grad(), _quiet():
         # an axis that the module specialises is an error here; torch.onnx.export alone would give it up silently
-        program = torch.export.export(part.module, tuple(part.inputs.values()), dynamic_shapes=shapes, strict=False)
+        program = torch.export.export(
+            _Given(source.module), tuple(source.inputs.values()), dynamic_shapes=(shapes,), strict=False
+        )
         exported = torch.onnx.export(
             program,
             dynamo=True,
             opset_version=OPSET,
-            input_names=list(part.inputs),
-            output_names=[part.output],
+            input_names=list(source.inputs),
+            output_names=list(source.outputs),
             verbose=False,
         )
     assert exported is not None
     model = exported.model_proto
-    _name_axes(model, part)
+    _name_axes(model, source)
     _clean(model)
-    check(model, part.axes)
+    check(model, source.axes)
     return model
 
 
@@ -75,11 +88,11 @@ def _dims(value: onnx.ValueInfoProto) -> list:
     return list(value.type.tensor_type.shape.dim)
 
 
-def _name_axes(model: onnx.ModelProto, part: Part) -> None:
+def _name_axes(model: onnx.ModelProto, source: Source) -> None:
     """Give the exporter's symbols (s6, s27) the names of the axes they stand for; each symbol has one name."""
     given: dict[str, str] = {}
     for value in model.graph.input:
-        for axis, name in part.axes.get(value.name, {}).items():
+        for axis, name in source.axes.get(value.name, {}).items():
             if symbol := _dims(value)[axis].dim_param:
                 given[symbol] = name
     for value in _ends(model):

@@ -6,18 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from ..deploy.annotations import Sample, choose_prompt, read_pair, read_samples
-from ..deploy.engine import Arrays, Engine
 from ..deploy.manifest import Manifest
 from ..deploy.metrics import dice
 from ..deploy.pixels import to_mask, to_probability
 from ..deploy.segmenter import Segmenter
-from ..train.models.clipseg import Clipseg
+from ..train.models.promptable import Promptable
+from ..train.models.torch_engine import engines_of
 from .drawn import COUNT, SMALL, Case, draw_cases
-from .stages import DecoderStage, ImageStage, TextStage
 
 
 @dataclass(frozen=True)
@@ -38,31 +35,9 @@ class Limit:
 LIMITS = {"fp32": Limit(0.999, 1e-4, 1e-3), "fp16": Limit(0.99, 2e-3, 0.05)}
 
 
-class TorchEngine:
-    """One stage of a model behind the engine protocol: the yardstick."""
-
-    name = "torch"
-
-    def __init__(self, stage: nn.Module, inputs: Sequence[str], output: str) -> None:
-        self._stage, self._inputs, self._output = stage.eval(), tuple(inputs), output
-
-    def run(self, inputs: Arrays) -> Arrays:
-        """Return the stage's output by name."""
-        with torch.inference_mode():
-            return {self._output: self._stage(*(torch.from_numpy(inputs[name]) for name in self._inputs)).numpy()}
-
-    def close(self) -> None:
-        """Hold nothing; the model belongs to the caller."""
-
-
-def torch_segmenter(model: Clipseg, manifest: Manifest) -> Segmenter:
+def torch_segmenter(model: Promptable, manifest: Manifest) -> Segmenter:
     """Return a segmenter that runs `model` (float32, on the CPU) under a bundle's description, any sentence allowed."""
-    engines: dict[str, Engine] = {
-        "image": TorchEngine(ImageStage(model), ["pixel_values"], "image_embedding"),
-        "text": TorchEngine(TextStage(model), ["input_ids", "attention_mask"], "text_embedding"),
-        "decoder": TorchEngine(DecoderStage(model), ["image_embedding", "text_embedding"], "logits"),
-    }
-    return Segmenter(replace(manifest, fixed_prompts=[], axes={}), engines, model.tokenizer)
+    return Segmenter(replace(manifest, fixed_prompts=[], axes={}), engines_of(model), model.tokenizer)
 
 
 def certify(reference: Segmenter, candidate: Segmenter, cases: Sequence[Case], trained: bool = True) -> dict[str, Any]:

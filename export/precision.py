@@ -11,7 +11,7 @@ PRECISIONS = ("fp32", "fp16")
 
 
 class HalfInside(nn.Module):
-    """A module in float16 whose inputs and output are float32, so that parts fit together in any precision.
+    """A part in float16 whose inputs and outputs are float32, so that parts fit together in any precision.
 
     Layer norms keep their statistics in float32 (ONNX `stash_type` 1, and torch's own kernel).
     """
@@ -20,10 +20,10 @@ class HalfInside(nn.Module):
         super().__init__()
         self.module = copy.deepcopy(module).half()
 
-    def forward(self, first: Tensor, second: Tensor | None = None) -> Tensor:
-        """Return the module's output in float32; integer inputs pass as they are."""
-        given = [first] if second is None else [first, second]
-        return self.module(*(one.half() if one.is_floating_point() else one for one in given)).float()
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
+        """Return the part's outputs in float32; what is not of floating point passes as it is."""
+        outputs = self.module(*(one.half() if one.is_floating_point() else one for one in given))
+        return tuple(one.float() if one.is_floating_point() else one for one in outputs)
 
 
 def check_precision(precision: str) -> None:

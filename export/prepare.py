@@ -3,44 +3,84 @@
 import copy
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any
 
 from torch import nn
 
 from ..train.models.clipseg import Clipseg
+from ..train.models.cris.cris import Cris
 from ..train.models.fold import fold
+from ..train.models.parts import facts_of, parts_of
+from ..train.models.promptable import Promptable
+from ..train.models.san.san import San
 from .attention import fold_layer
 from .rows import OnRows
-from .stages import DecoderStage, ImageStage, TextStage
-from .tail import TailedImageStage, can_fold
+from .tail import TailedImagePart, can_fold
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """The folded stages of a model, its image side and tokenizer, and what was folded, a phrase each."""
+    """The folded parts of a model by name, the model they are of, and what was folded, a phrase each."""
 
-    image: nn.Module
-    text: nn.Module
-    decoder: nn.Module
-    model: Clipseg
+    parts: dict[str, nn.Module]
+    model: Promptable
     done: list[str]
 
+    @property
+    def flow(self) -> dict[str, Any]:
+        """The names of each part's inputs and outputs."""
+        return facts_of(self.model)["flow"]
 
-def prepare(model: Clipseg, down: Collection[str] = ()) -> Prepared:
-    """Return folded stages of a copy of `model`; `down` names the sites whose down-projection is folded."""
+
+def prepare(model: Promptable, down: Collection[str] = ()) -> Prepared:
+    """Return folded parts of a copy of `model`; `down` names the sites whose down-projection is folded."""
     folded = copy.deepcopy(model).eval().requires_grad_(False)
+    parts, done = fold_parts(folded, down)
+    return Prepared(parts, folded, done)
+
+
+@singledispatch
+def fold_parts(model: Promptable, down: Collection[str]) -> tuple[dict[str, nn.Module], list[str]]:
+    """Fold `model` in place, each backbone in its own way; return its parts, and what was done.
+
+    A backbone that has no way of its own leaves as it is.
+    """
+    return dict(parts_of(model)), []
+
+
+@fold_parts.register
+def _(model: Clipseg, down: Collection[str]) -> tuple[dict[str, nn.Module], list[str]]:
     # the additive mask, which the folded attention reads
-    folded.library.set_attn_implementation("eager")
-    done = fold(folded, down)
-    layers = [*folded.vision.encoder.layers, *folded.text.encoder.layers, *folded.library.decoder.layers]
+    model.library.set_attn_implementation("eager")
+    done = fold(model, down)
+    layers = [*model.encoder_layers, *model.library.decoder.layers]
     for layer in layers:
         fold_layer(layer)
     done.append(f"key and value biases, scale and QuickGELU of {len(layers)} layers")
-    reduces = folded.library.decoder.reduces
-    if can_fold(folded):
+    parts: dict[str, nn.Module] = dict(parts_of(model))
+    if can_fold(model):
         done.append("the last image layer's second product into its reduction")
-        image = TailedImageStage(folded)
-    else:
-        image = ImageStage(folded)
+        parts["image"] = TailedImagePart(model)
+    reduces = model.library.decoder.reduces
     for i, reduce in enumerate(reduces):
         reduces[i] = OnRows(reduce)
-    return Prepared(image, TextStage(folded), DecoderStage(folded), folded, done)
+    return parts, done
+
+
+@fold_parts.register
+def _(model: San, down: Collection[str]) -> tuple[dict[str, nn.Module], list[str]]:
+    # the additive mask, which the folded attention reads
+    model.library.set_attn_implementation("eager")
+    done = model.fold()
+    layers = [*model.vision.encoder.layers, *model.recognition.layers, *model.text.encoder.layers]
+    for layer in layers:
+        fold_layer(layer)
+    done.append(f"key and value biases, scale and QuickGELU of {len(layers)} layers")
+    return dict(parts_of(model)), done
+
+
+@fold_parts.register
+def _(model: Cris, down: Collection[str]) -> tuple[dict[str, nn.Module], list[str]]:
+    done = model.fold()
+    return dict(parts_of(model)), done

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..train.models.clipseg import Clipseg
+from ..train.models.parts import ImagePart
 from .attention import FoldedAttention, FoldedMlp
 from .rows import OnRows, linear
 
@@ -33,32 +34,34 @@ class Tail(nn.Module):
         return self.skip(hidden_states) + self.mlp(self.norm2(hidden_states))
 
 
-class TailedImageStage(nn.Module):
-    """Images to image embedding, as `ImageStage`, the last encoder layer and its reduction being one `Tail`."""
+class TailedImagePart(ImagePart):
+    """The image part of a CLIPSeg, the last encoder layer and its reduction being one `Tail`."""
 
     def __init__(self, model: Clipseg) -> None:
         """Take the last layer of a folded model's image encoder away; `can_fold` says whether that is allowed."""
-        super().__init__()
+        super().__init__(model)
         encoder: Any = model.vision.encoder
         layers = encoder.layers
-        self.model = model
         self.tail = Tail(layers[-1], _reduces(model)[-1])
         encoder.layers = layers[:-1]
 
-    def forward(self, pixel_values: Tensor) -> Tensor:
+    def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Return (B, T, N, R) from normalised images (B, 3, S, S)."""
-        model = self.model
-        states = model.vision(pixel_values, output_hidden_states=True).hidden_states
+        model: Any = self.model
+        states = model.vision(*given, output_hidden_states=True).hidden_states
         early = zip(model.extract[:-1], model.vision_taps, _reduces(model), strict=False)
         reduced = [reduce(tap(states[k])) for k, tap, reduce in early]
-        return torch.stack([*reduced, self.tail(states[-1])], dim=1)
+        return (torch.stack([*reduced, self.tail(states[-1])], dim=1),)
 
 
 def can_fold(model: Clipseg) -> bool:
-    """Is the last layer bare, and read by its reduction alone? Not where an adapter sits on it or on its tap."""
+    """Is the last layer bare, and read by its reduction alone? Not where an adapter sits on it or on its tap.
+
+    Nor where the text reads the image's vector, which is made from what the last layer returns.
+    """
     last: Any = model.vision.encoder.layers[-1]
     bare = isinstance(last.self_attn, FoldedAttention) and isinstance(getattr(last.mlp, "module", None), FoldedMlp)
-    return bare and isinstance(model.vision_taps[-1], nn.Identity)
+    return bare and isinstance(model.vision_taps[-1], nn.Identity) and not model.text_depends_on_image
 
 
 def _reduces(model: Clipseg) -> list[nn.Linear]:

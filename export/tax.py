@@ -23,10 +23,10 @@ from ..deploy.stats import paired_ratio
 from ..train.models.clipseg import Clipseg
 from ..train.models.grafts import grafts
 from ..train.models.methods import build_model
+from ..train.models.parts import parts_of
 from .bundle import Options, pack
 from .choose import Folds
 from .drawn import draw_cases
-from .stages import DecoderStage, ImageStage, TextStage
 from .timing import CLOCKS, Times, clocked, interleave
 
 Arm = Callable[[], object]
@@ -74,7 +74,8 @@ class Bench:
         self._pack("frozen", frozen, "clipseg/frozen", fixed_prompts=(SENTENCE,))
         ids, mask = self.adapted.tokenizer([SENTENCE])
         with torch.inference_mode():
-            self.text = TextStage(self.adapted)(torch.from_numpy(ids), torch.from_numpy(mask)).numpy()
+            (text,) = parts_of(self.adapted)["text"](torch.from_numpy(ids), torch.from_numpy(mask))
+        self.text = text.numpy()
 
     def engine(self, name: str) -> Arm:
         """Return a call from pixels to logits with constant text, in ONNX Runtime."""
@@ -116,7 +117,7 @@ def tame(model: Clipseg, pixels: torch.Tensor) -> None:
     for _, one in grafts(model):
         for parameter in one.graft.parameters():
             parameter.mul_(SMALL)
-    spread = ImageStage(model)(pixels).std()
+    spread = parts_of(model)["image"](pixels)[0].std()
     for reduce in model.library.decoder.reduces:
         reduce.weight.div_(spread)
         reduce.bias.div_(spread)
@@ -125,10 +126,11 @@ def tame(model: Clipseg, pixels: torch.Tensor) -> None:
 class _FromPixels(torch.nn.Module):
     def __init__(self, model: Clipseg) -> None:
         super().__init__()
-        self.image, self.decoder = ImageStage(model), DecoderStage(model)
+        parts = parts_of(model)
+        self.image, self.decoder = parts["image"], parts["decoder"]
 
     def forward(self, pixels: torch.Tensor, text: torch.Tensor) -> torch.Tensor:
-        return self.decoder(self.image(pixels), text)
+        return self.decoder(*self.image(pixels), text)[0]
 
 
 def first_prompt(bench: Bench) -> list[Row]:

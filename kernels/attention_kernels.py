@@ -44,7 +44,7 @@ def attend_forward(
     KEYS: tl.constexpr,
     BLOCK_HEAD: tl.constexpr,
 ):
-    """Write softmax(q k^T SCALE) v, and the log of each row's sum (batch, HEADS, queries).
+    """Write softmax(q k^T SCALE) v and, where a backward will come, the log of each row's sum (batch, HEADS, queries).
 
     Grid: (query tiles, HEADS, batch).
     """
@@ -81,8 +81,9 @@ def attend_forward(
         y,
         mask=row_mask[:, None] & (within < HEAD)[None, :],
     )
-    top = tl.where(top == float("-inf"), 0.0, top)
-    tl.store(logsum_ptr + (batch * HEADS + head) * query_count + rows, top + tl.log(total), mask=row_mask)
+    if logsum_ptr is not None:
+        top = tl.where(top == float("-inf"), 0.0, top)
+        tl.store(logsum_ptr + (batch * HEADS + head) * query_count + rows, top + tl.log(total), mask=row_mask)
 
 
 @triton.jit

@@ -1,23 +1,39 @@
 """The resource report: registers, spills and shared memory of every variant, told by the assembler, no GPU needed."""
 
+import multiprocessing
+import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import triton
 
-from .compile import Compiled, compile_variant, strip_hidden
-from .variants import (
-    ARCHITECTURES,
-    SHARED_LIMIT,
-    TORCH_ARCHITECTURES,
-    Variant,
-    plugin_variants,
-    torch_variants,
-)
+from .compile import Compiled, check_architecture, compile_variant, strip_hidden
+from .sites import plugin_variants, torch_variants
+from .variants import ARCHITECTURES, SHARED_LIMIT, TORCH_ARCHITECTURES, Variant
+
+FAMILIES = ((80,), (86, 87, 89), (90,), (100,), (110,), (120,))
+"""Architectures for which Triton writes the same PTX, its target's name aside; the assembler's work still differs."""
+
+TRITON_OPTIONS = ("--regAllocOptLevel=2",)
+"""How Triton 3.9 has its own launches assembled."""
+
+FEW = 16
+"""Compiles that are done sooner here than by processes that first load torch and triton."""
+
+Progress = Callable[[int, int], None]
+
+
+class Task(NamedTuple):
+    """One compile, and the architectures of its family that are assembled from it."""
+
+    variant: Variant
+    archs: tuple[int, ...]
 
 
 def assembler(arch: int) -> Path:
@@ -26,20 +42,13 @@ def assembler(arch: int) -> Path:
     return folder / ("ptxas-blackwell" if arch >= 100 else "ptxas")
 
 
-def assemble(ptx: str, target: str, arch: int) -> tuple[int, int]:
+def assemble(ptx: str, target: str, arch: int, options: tuple[str, ...] = ()) -> tuple[int, int]:
     """Return registers for each thread and bytes of spill stores and loads, or raise with the assembler's words."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "kernel.ptx"
         source.write_text(ptx)
-        command = [
-            str(assembler(arch)),
-            "-v",
-            "--gpu-name",
-            target,
-            str(source),
-            "-o",
-            str(Path(folder) / "kernel.cubin"),
-        ]
+        output = str(Path(folder) / "kernel.cubin")
+        command = [str(assembler(arch)), "-v", *options, "--gpu-name", target, str(source), "-o", output]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
     registers = re.search(r"Used (\d+) registers", done.stderr)
     if done.returncode or registers is None:
@@ -48,17 +57,30 @@ def assemble(ptx: str, target: str, arch: int) -> tuple[int, int]:
     return int(registers.group(1)), sum(map(int, spills))
 
 
-def report(compiled: Compiled) -> dict[str, Any]:
-    """Return one row of the report; a plugin is assembled as it is shipped, its hidden parameters stripped."""
-    variant, ptx = compiled.variant, compiled.ptx
-    if variant.variant == "plugin":
-        ptx = strip_hidden(ptx, compiled.metadata.name, len(variant.arguments))
-    registers, spilled = assemble(ptx, compiled.target, compiled.arch)
+def retarget(compiled: Compiled, arch: int) -> tuple[str, str]:
+    """Return the PTX for another architecture of the same family, and its target's name."""
+    if arch == compiled.arch:
+        return compiled.ptx, compiled.target
+    target = f"sm_{arch}"
+    return re.sub(r"(\.target )\w+", rf"\g<1>{target}", compiled.ptx), target
+
+
+def report(compiled: Compiled, arch: int | None = None) -> dict[str, Any]:
+    """Return one row of the report.
+
+    A plugin is assembled as it is shipped, its hidden parameters stripped; the others with Triton's own options.
+    """
+    arch = compiled.arch if arch is None else arch
+    variant = compiled.variant
+    ptx, target = retarget(compiled, arch)
+    shipped = variant.variant == "plugin"
+    ptx = strip_hidden(ptx, compiled.metadata.name, len(variant.arguments)) if shipped else ptx
+    registers, spilled = assemble(ptx, target, arch, () if shipped else TRITON_OPTIONS)
     row = {
-        "kernel": variant.kernel.__name__,
+        "kernel": variant.kernel,
         "variant": variant.variant,
         "dtype": variant.dtype,
-        "arch": compiled.arch,
+        "arch": arch,
         "registers": registers,
         "spill_bytes": spilled,
         "shared_bytes": compiled.metadata.shared,
@@ -73,22 +95,64 @@ def passes(row: dict[str, Any]) -> bool:
     return row["spill_bytes"] == 0 and (row["variant"] == "torch" or row["shared_bytes"] <= SHARED_LIMIT)
 
 
-def selected(arch: int, variants: Iterable[Variant] | None) -> list[Variant]:
-    """Return what the gate asks of an architecture: plugins everywhere, torch variants on 80, 89 and 90."""
-    if variants is None:
-        variants = [*plugin_variants(), *torch_variants()]
-    return [v for v in variants if v.variant == "plugin" or arch in TORCH_ARCHITECTURES]
+def tasks(archs: Iterable[int], variants: Iterable[Variant]) -> list[Task]:
+    """Return what the gate asks for: plugins on every architecture, torch variants on 80, 89 and 90."""
+    wanted, found = set(archs), []
+    for variant in variants:
+        asked = wanted if variant.variant == "plugin" else wanted & set(TORCH_ARCHITECTURES)
+        groups = (tuple(arch for arch in family if arch in asked) for family in FAMILIES)
+        found += [Task(variant, group) for group in groups if group]
+    return found
 
 
-def check(archs: Iterable[int] = ARCHITECTURES, variants: Iterable[Variant] | None = None) -> list[dict[str, Any]]:
+def work(task: Task) -> list[dict[str, Any]]:
+    """Return a task's rows: one compile, and one run of the assembler for each architecture."""
+    compiled = compile_variant(task.variant, task.archs[0])
+    return [report(compiled, arch) for arch in task.archs]
+
+
+def check(
+    archs: Iterable[int] = ARCHITECTURES,
+    variants: Iterable[Variant] | None = None,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
     """Return the report: {kernel, variant, dtype, arch, registers, spill_bytes, shared_bytes, shape, warps, passed}.
+
+    Args:
+        archs: compute capabilities without the dot.
+        variants: what to report on; by default everything that the models use.
+        progress: is told how many compiles are done, of how many.
 
     Raises:
         ValueError: an unknown architecture.
     """
-    archs = list(archs)
-    unknown = [arch for arch in archs if arch not in ARCHITECTURES]
-    if unknown:
-        raise ValueError(f"arch is {unknown[0]}: expected one of {', '.join(map(str, ARCHITECTURES))}")
-    variants = None if variants is None else list(variants)
-    return [report(compile_variant(v, arch)) for arch in archs for v in selected(arch, variants)]
+    archs = [check_architecture(arch) for arch in archs]
+    todo = tasks(archs, [*plugin_variants(), *torch_variants()] if variants is None else variants)
+    found: list[list[dict[str, Any]]] = [[] for _ in todo]
+    for done, (index, rows) in enumerate(_worked(todo), start=1):
+        found[index] = rows
+        if progress is not None:
+            progress(done, len(todo))
+    return sorted((row for rows in found for row in rows), key=lambda row: archs.index(row["arch"]))
+
+
+def _worked(todo: list[Task]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Yield each task's number and rows as they are done, in as many processes as this one has cores."""
+    cores = len(os.sched_getaffinity(0))
+    if len(todo) <= FEW or cores == 1:
+        yield from ((index, work(task)) for index, task in enumerate(todo))
+        return
+    with _pool(cores) as pool:
+        numbers = {pool.submit(work, task): index for index, task in enumerate(todo)}
+        for future in as_completed(numbers):
+            yield numbers[future], future.result()
+
+
+@contextmanager
+def _pool(cores: int) -> Iterator[ProcessPoolExecutor]:
+    """Give processes that share nothing with this one; what has not begun is dropped when an error ends it."""
+    pool = ProcessPoolExecutor(cores, mp_context=multiprocessing.get_context("spawn"))
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)

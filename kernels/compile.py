@@ -14,7 +14,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from .launch import INTERPRETED
-from .variants import ARCHITECTURES, Variant, plugin_variants
+from .sites import plugin_variants
+from .variants import ARCHITECTURES, Variant
 
 FACTS = "kernels.json"
 
@@ -31,6 +32,7 @@ GRIDS = {
     "pooling_query": ["HEADS * TOKENS", "batch", "1"],
     "pool_forward": ["blocks", "batch", "1"],
     "pooling_finish": ["TOKENS", "batch", "1"],
+    "attend_forward": ["cdiv(query_count, ROWS)", "HEADS", "batch"],
 }
 
 
@@ -52,6 +54,21 @@ class Compiled:
         return found.group(1)
 
 
+def check_architecture(arch: int) -> int:
+    """Return a compute capability that is known, or refuse it."""
+    if arch not in ARCHITECTURES:
+        raise ValueError(f"arch is {arch}: expected one of {', '.join(map(str, ARCHITECTURES))}")
+    return arch
+
+
+def check_ptx_version(version: int, arch: int) -> int:
+    """Return a PTX version that has the architecture, or refuse it."""
+    known = [one for one in PTX_VERSIONS.values() if one >= default_ptx_version(arch)]
+    if version not in known:
+        raise ValueError(f"the PTX version is {version}: expected one of {', '.join(map(str, known))} for sm_{arch}")
+    return version
+
+
 def default_ptx_version(arch: int) -> int:
     """Return the oldest instruction set in use for an architecture: CUDA 12.6 up to sm_90, CUDA 13.0 from sm_100 on."""
     return PTX_VERSIONS["12.6"] if arch <= 90 else PTX_VERSIONS["13.0"]
@@ -67,12 +84,12 @@ def compile_variant(variant: Variant, arch: int, ptx_version: int | None = None)
     signature = variant.signature()
     aligned = [["tt.divisibility", 16]]
     attributes = {(i,): aligned for i, kind in enumerate(signature.values()) if kind.startswith("*")}
-    source = ASTSource(variant.kernel, signature, variant.bound(), attributes)
+    source = ASTSource(variant.function, signature, variant.bound(), attributes)
     options = {"num_warps": variant.warps, "num_stages": variant.stages, "enable_fp_fusion": True}
     options["ptx_version"] = version = default_ptx_version(arch) if ptx_version is None else ptx_version
     knobs = triton.knobs.nvidia  # pyright: ignore[reportAttributeAccessIssue]
     with knobs.scope():
-        if version > OLD_ASSEMBLER:
+        if version > OLD_ASSEMBLER and arch < 100:  # from there on Triton takes the newer one by itself
             knobs.ptxas = knobs.ptxas_blackwell.path
         compiled: Any = triton.compile(source, target=GPUTarget("cuda", arch, 32), options=options)
     return Compiled(variant, arch, compiled.asm["ptx"], compiled.asm["cubin"], compiled.metadata)
@@ -135,19 +152,18 @@ def compile_all(
     Args:
         arch: compute capability without the dot, such as 87.
         out: a folder that does not exist, is empty, or was written by this function; replaced whole.
-        ptx_version: such as 85; by default the oldest in use for the architecture.
+        ptx_version: 85, 90 or 92, what the target's driver compiles; by default the oldest for the architecture.
         cubin: whether to write the machine code too.
         variants: what to compile; by default every plugin variant.
 
     Raises:
-        ValueError: an unknown architecture, or a folder that holds something else.
+        ValueError: an unknown architecture or PTX version, or a folder that holds something else.
     """
-    if arch not in ARCHITECTURES:
-        raise ValueError(f"arch is {arch}: expected one of {', '.join(map(str, ARCHITECTURES))}")
+    check_architecture(arch)
+    version = default_ptx_version(arch) if ptx_version is None else check_ptx_version(ptx_version, arch)
     out = Path(out)
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / FACTS).exists())):
         raise ValueError(f"{out} exists and holds no {FACTS}: give a new folder")
-    version = default_ptx_version(arch) if ptx_version is None else ptx_version
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as fresh:
         folder = Path(fresh) / out.name

@@ -10,7 +10,13 @@ FusionForm = Literal["closed", "adapter", "flash"]
 PoolingForm = Literal["absorbed", "plain"]
 
 ADAPTER_LIMIT = 128
-"""Most hidden units (heads times text tokens, each rounded up to a power of two) of an adapter made from the text."""
+"""Most hidden units (heads times text tokens, each rounded up to a power of two) for which the adapter form pays."""
+
+RANK_LIMIT = 512
+"""Most hidden units that the fused bottleneck holds in registers."""
+
+HEAD_LIMIT = 256
+"""Largest head that the flash-style attention holds in registers."""
 
 
 def power_of_two(number: int, at_least: int = 1) -> int:
@@ -29,13 +35,17 @@ def fusion_form(heads: int, tokens: int, inner: int) -> FusionForm:
 
     closed   one token: the softmax over one key is 1, so the attention is one vector for each image.
     adapter  few tokens: queries and outputs are absorbed into the text, which becomes a bottleneck's weights.
-             Taken while heads x tokens is at most the inner size, and its padded rank at most `ADAPTER_LIMIT`.
+             Taken while heads x tokens is at most the inner size, and its padded rank at most `ADAPTER_LIMIT`; with
+             heads too large for flash, up to `RANK_LIMIT`.
     flash    many tokens: a loop over key tiles with a running softmax.
     """
     if tokens == 1:
         return "closed"
     slots = adapter_layout(heads, tokens)
-    return "adapter" if heads * tokens <= inner and slots[0] * slots[1] <= ADAPTER_LIMIT else "flash"
+    rank = slots[0] * slots[1]
+    pays = heads * tokens <= inner and rank <= ADAPTER_LIMIT
+    must = inner > heads * HEAD_LIMIT and rank <= RANK_LIMIT
+    return "adapter" if pays or must else "flash"
 
 
 def pooling_form(heads: int, tokens: int, inner: int) -> PoolingForm:

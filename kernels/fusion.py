@@ -14,7 +14,7 @@ from torch import Tensor
 from . import attention as flash
 from . import bottleneck as bottlenecks
 from . import text_side, tiles
-from .forms import adapter_layout, fusion_form, power_of_two
+from .forms import RANK_LIMIT, adapter_layout, fusion_form, power_of_two
 from .fusion_kernels import closed_forward
 from .fusion_kernels import text_adapter as text_adapter_kernel
 from .launch import rows_contiguous
@@ -157,8 +157,15 @@ def _out_weights(p: Parameters) -> bottlenecks.Weights:
 
 
 def _flash(vision: Tensor, text: Tensor, p: Parameters) -> Tensor:
-    """Return the form for many text tokens: projections, attention, then output, gate and residual in one launch."""
+    """Return the form for many text tokens: projections, attention, then output, gate and residual in one launch.
+
+    An inner size beyond what a bottleneck holds leaves the output projection to cuBLAS.
+    """
     attended, _logsum = flash.attend(*_projections(vision, text, p), p.mask, p.heads)
+    if p.inner > RANK_LIMIT:
+        weight, bias = p.attention.out_weight.to(p.compute), p.attention.out_bias.to(p.compute)
+        out = torch.nn.functional.linear(attended, weight, bias).float()
+        return torch.addcmul(vision.float(), p.gamma.float(), out).to(vision.dtype)
     kind = bottlenecks.Kind("identity", "identity", 1, 0.0, p.compute)
     return bottlenecks.forward(vision, attended, None, _out_weights(p), kind)
 
@@ -217,13 +224,26 @@ def _flash_backward(
     a = p.attention
     query, key, value = _projections(vision, text, p)
     attended, logsum = flash.attend(query, key, value, p.mask, p.heads)
+    dattended, dout_weight, dout_bias, dgamma = _out_backward(gradient, vision, attended, p)
+    dquery, dkey, dvalue = flash.attend_backward(dattended, query, key, value, p.mask, attended, logsum)
+    from_query = text_side.projections_backward(vision, p.vision_norm, [(dquery, a.query_weight)])
+    from_text = text_side.projections_backward(text, p.text_norm, [(dkey, a.key_weight), (dvalue, a.value_weight)])
+    dattention = Attention(*from_query.linears[0], *from_text.linears[0], *from_text.linears[1], dout_weight, dout_bias)
+    dvision = (from_query.x + gradient.float()).to(vision.dtype)
+    return dvision, text_side.Grads(from_text.x, dattention, from_query.norm, from_text.norm), dgamma
+
+
+def _out_backward(
+    gradient: Tensor, vision: Tensor, attended: Tensor, p: Parameters
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return the gradients of what the attention gave, of the output projection's two, and of the gate."""
+    if p.inner > RANK_LIMIT:
+        wide, a = gradient.float(), p.attention
+        out = text_side.linear(attended.float(), a.out_weight, a.out_bias)
+        moved = text_side.linear_backward(wide * p.gamma.float(), attended.float(), a.out_weight)
+        return moved[0].to(attended.dtype), moved[1], moved[2], (wide * out).sum((0, 1))
     kind = bottlenecks.Kind("identity", "identity", 1, 0.0, p.compute)
     dattended, packed = bottlenecks.backward(gradient, vision, attended, _out_weights(p), kind, True)
     out = bottlenecks.unpack(packed.float(), _out_weights(p))
     assert out.scale is not None
-    dquery, dkey, dvalue = flash.attend_backward(dattended, query, key, value, p.mask, attended, logsum)
-    from_query = text_side.projections_backward(vision, p.vision_norm, [(dquery, a.query_weight)])
-    from_text = text_side.projections_backward(text, p.text_norm, [(dkey, a.key_weight), (dvalue, a.value_weight)])
-    dattention = Attention(*from_query.linears[0], *from_text.linears[0], *from_text.linears[1], out.up, out.up_bias)
-    dvision = (from_query.x + gradient.float()).to(vision.dtype)
-    return dvision, text_side.Grads(from_text.x, dattention, from_query.norm, from_text.norm), out.scale
+    return dattended, out.up, out.up_bias, out.scale

@@ -1,30 +1,32 @@
 """What every launch needs: the interpreter's presence, tensors as batches of rows, dtypes and precision for Triton."""
 
 import itertools
+import math
 
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
+from .forms import HEAD_LIMIT, RANK_LIMIT
+
 INTERPRETED: bool = triton.knobs.runtime.interpret  # pyright: ignore[reportAttributeAccessIssue]
 """Whether Triton runs its kernels in Python on CPU tensors (TRITON_INTERPRET=1 when triton was first imported)."""
 
 DTYPES = {torch.float32: tl.float32, torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}
 
-RANK_LIMIT = 512
+GRID_LIMIT = 65535
+"""Most programs on the second and third axis of a CUDA grid, which count images."""
 
 
-def require_fused(name: str, tensors: dict[str, Tensor | None], rank: int) -> None:
-    """Refuse what the Triton kernels cannot take, one sentence each; nothing falls back."""
+def require_fused(name: str, tensors: dict[str, Tensor | None]) -> None:
+    """Refuse tensors that the Triton kernels cannot take, one sentence each; nothing falls back."""
     lead = next(iter(tensors.values()))
     assert lead is not None
     if lead.device.type != "cuda" and not (INTERPRETED and lead.device.type == "cpu"):
         raise ValueError(
             f"{name} is on {lead.device} but impl is 'fused': move it to a CUDA device, or say impl='reference'"
         )
-    if rank > RANK_LIMIT:
-        raise ValueError(f"the rank is {rank}: the fused bottleneck holds at most {RANK_LIMIT}, say impl='reference'")
     for role, tensor in tensors.items():
         if tensor is None:
             continue
@@ -38,6 +40,27 @@ def require_fused(name: str, tensors: dict[str, Tensor | None], rank: int) -> No
                 f"{role} {tuple(tensor.shape)} has stride {tensor.stride(-1)} on its last axis: expected 1, "
                 "call contiguous()"
             )
+
+
+def require_rank(rank: int) -> None:
+    """Refuse a bottleneck whose hidden does not fit into registers."""
+    if rank > RANK_LIMIT:
+        raise ValueError(f"the rank is {rank}: the fused bottleneck holds at most {RANK_LIMIT}, say impl='reference'")
+
+
+def require_head(heads: int, inner: int) -> None:
+    """Refuse a flash-style attention whose head does not fit into registers."""
+    if inner > heads * HEAD_LIMIT:
+        raise ValueError(
+            f"the head size is {inner // heads} ({inner} / {heads} heads): the fused attention of many tokens holds at "
+            f"most {HEAD_LIMIT}, say impl='reference'"
+        )
+
+
+def require_batch(batch: int) -> None:
+    """Refuse more images than a grid counts."""
+    if batch > GRID_LIMIT:
+        raise ValueError(f"the batch is {batch}: a launch takes at most {GRID_LIMIT} images, split it")
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
@@ -57,10 +80,15 @@ def rows_contiguous(x: Tensor) -> Tensor:
 
 
 def as_batches(*tensors: Tensor | None) -> list[Tensor | None]:
-    """Return tensors of equal leading shape as (batch, rows, width) views, with batch 1 where all allow it."""
+    """Return tensors of equal leading shape as (batch, rows, width) views, with batch 1 where all allow it.
+
+    More images than a grid counts are packed first.
+    """
     present = [t for t in tensors if t is not None]
     if all(_collapses(t) for t in present):
         return [None if t is None else t.view(1, -1, t.shape[-1]) for t in tensors]
+    if math.prod(present[0].shape[:-2]) > GRID_LIMIT:
+        return [None if t is None else t.reshape(1, -1, t.shape[-1]) for t in tensors]
     return [None if t is None else t.reshape(-1, *t.shape[-2:]) for t in tensors]
 
 

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from . import bottleneck as launches
 from . import fusion, pooling, text_side
-from .launch import compute_dtype, require_fused
+from .forms import fusion_form, pooling_form
+from .launch import compute_dtype, require_batch, require_fused, require_head, require_rank
 from .reference import Attention, Norm
 
 
@@ -114,7 +115,8 @@ def bottleneck(
     residual: Tensor | None,
 ) -> Tensor:
     """Return `reference.bottleneck` by the fused kernels; the arguments are checked already."""
-    require_fused("x", {"x": x, "residual": residual}, up_weight.shape[1])
+    require_fused("x", {"x": x, "residual": residual})
+    require_rank(up_weight.shape[1])
     affine = (None, None, 0.0) if norm is None else (norm.weight, norm.bias, norm.eps)
     scale = None if scale is None else scale.expand(x.shape[-1])
     weights = (down_weight, down_bias, up_weight, up_bias, scale, *affine[:2])
@@ -133,7 +135,8 @@ def bottleneck_hidden(
     residual: Tensor | None,
 ) -> Tensor:
     """Return `reference.bottleneck_hidden` by the fused kernels; the arguments are checked already."""
-    require_fused("x", {"x": x, "hidden": hidden, "residual": residual}, up_weight.shape[1])
+    require_fused("x", {"x": x, "hidden": hidden, "residual": residual})
+    require_rank(up_weight.shape[1])
     scale = None if scale is None else scale.expand(x.shape[-1])
     weights = (None, None, up_weight, up_bias, scale, None, None)
     return bottleneck_op(x, hidden, residual, *weights, inner, outer, 0.0, compute_dtype(x))
@@ -180,7 +183,7 @@ def gated_cross_attention_backward_op(
 
 @gated_cross_attention_backward_op.register_fake
 def _(gradient, vision, text, attention, norms, gamma, mask, heads, eps, compute) -> tuple[Tensor, Tensor]:
-    closed = fusion.fusion_form(heads, text.shape[1], attention[0].shape[0]) == "closed" and vision.numel() > 0
+    closed = fusion_form(heads, text.shape[1], attention[0].shape[0]) == "closed" and vision.numel() > 0
     size = sum(t.numel() for t in (text, *attention, *norms, gamma))
     return vision.new_empty((0,) if closed else vision.shape), vision.new_empty((size,), dtype=torch.float32)
 
@@ -225,7 +228,11 @@ def gated_cross_attention(
     mask: Tensor | None,
 ) -> Tensor:
     """Return `reference.gated_cross_attention` by the fused kernels; the arguments are checked already."""
-    require_fused("vision", {"vision": vision, "text": text}, attention.query_weight.shape[0])
+    require_fused("vision", {"vision": vision, "text": text})
+    require_batch(vision.shape[0])
+    inner = attention.query_weight.shape[0]
+    if fusion_form(heads, text.shape[1], inner) == "flash":
+        require_head(heads, inner)
     norms = [*vision_norm[:2], *text_norm[:2]]
     eps = [vision_norm.eps, text_norm.eps]
     return gated_cross_attention_op(
@@ -301,7 +308,11 @@ def text_pooling(
     text: Tensor, vision: Tensor, attention: Attention, text_norm: Norm, vision_norm: Norm, *, heads: int
 ) -> Tensor:
     """Return `reference.text_pooling` by the fused kernels; the arguments are checked already."""
-    require_fused("vision", {"vision": vision, "text": text}, attention.query_weight.shape[0])
+    require_fused("vision", {"vision": vision, "text": text})
+    require_batch(vision.shape[0])
+    inner = attention.query_weight.shape[0]
+    if pooling_form(heads, text.shape[1], inner) == "plain":
+        require_head(heads, inner)
     norms = [*text_norm[:2], *vision_norm[:2]]
     eps = [text_norm.eps, vision_norm.eps]
     return text_pooling_op(text, vision, list(attention), norms, heads, eps, compute_dtype(vision))

@@ -8,6 +8,8 @@ impl="fused"      Triton, forward and backward, on a CUDA tensor (or a CPU tenso
 Both are differentiable, work under autocast, and neither breaks a graph of `torch.compile` or `torch.export`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -27,15 +29,32 @@ __all__ = [
     "fusion",
     "gated_cross_attention",
     "preferred",
+    "preferring",
     "text_pooling",
 ]
 
 Impl = Literal["fused", "reference"]
 
 
+_preferences: list[Impl] = []
+
+
 def preferred(device: torch.device | str) -> Impl:
-    """Return the implementation that suits a device: fused on a GPU, reference elsewhere."""
+    """Return the implementation that suits a device: fused on a GPU, reference elsewhere; or the one asked for."""
+    if _preferences:
+        return _preferences[-1]
     return "fused" if torch.device(device).type == "cuda" else "reference"
+
+
+@contextmanager
+def preferring(impl: Impl) -> Iterator[None]:
+    """Let `preferred` return one implementation inside, whatever the device: to measure one against the other."""
+    checks.check_impl(impl)
+    _preferences.append(impl)
+    try:
+        yield
+    finally:
+        _preferences.pop()
 
 
 def bottleneck(

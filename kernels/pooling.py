@@ -137,7 +137,7 @@ def _absorbed(text: Tensor, vision: Tensor, p: Parameters, keep: bool) -> tuple[
         HEADS=p.heads,
         HEAD=p.inner // p.heads,
         BLOCKS=power_of_two(blocks),
-        STEP=8,
+        STEP=4,
         BLOCK_INNER=8,
         BLOCK_WIDTH=power_of_two(width),
         num_warps=8,

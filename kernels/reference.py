@@ -7,6 +7,7 @@ Sources: VLSM-Adapter (arXiv 2405.06196) for the bottleneck; LGA (language-guide
 the gated cross-attention, the text pooling and the fusion module made of both.
 """
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -57,6 +58,12 @@ def layer_norm(x: Tensor, norm: Norm) -> Tensor:
     return F.layer_norm(x, x.shape[-1:], norm.weight, norm.bias, norm.eps)
 
 
+def in_dtype_of(result: Tensor, *streams: Tensor) -> Tensor:
+    """Return the result in the common dtype of what it is added to; under autocast a scale or gate may be wider."""
+    dtype = functools.reduce(torch.promote_types, [stream.dtype for stream in streams])
+    return result if result.dtype == dtype else result.to(dtype)
+
+
 def bottleneck(
     x: Tensor,
     down_weight: Tensor,
@@ -97,7 +104,7 @@ def bottleneck_hidden(
     """
     update = ACTIVATIONS[outer](F.linear(ACTIVATIONS[inner](hidden), up_weight, up_bias))
     update = update if scale is None else scale * update
-    return x + update if residual is None else residual + x + update
+    return in_dtype_of(x + update, x) if residual is None else in_dtype_of(residual + x + update, x, residual)
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -147,7 +154,7 @@ def gated_cross_attention(
     `vision` (batch, tokens, width), `text` (batch, K, width), `gamma` (width,), `mask` bool (batch, K).
     """
     update = cross_attention(layer_norm(vision, vision_norm), layer_norm(text, text_norm), attention, heads, mask)
-    return vision + gamma * update
+    return in_dtype_of(vision + gamma * update, vision)
 
 
 def text_pooling(

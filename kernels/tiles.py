@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -29,17 +30,36 @@ class Tile:
     shares: int = 1
 
 
-_forced: list[Tile] = []
+class Choice(NamedTuple):
+    """A launch that asked for a tile: the kernel's name in `DEFAULTS`, its shape class, and its default."""
+
+    kernel: str
+    key: str
+    default: Tile
+
+
+_forced: list[tuple[str | None, Tile]] = []
+_watching: list[list[Choice]] = []
 
 
 @contextmanager
-def forced(tile: Tile) -> Iterator[None]:
-    """Use one tile for every launch inside: for tuning and for tests at tiny sizes."""
-    _forced.append(tile)
+def forced(tile: Tile, kernel: str | None = None) -> Iterator[None]:
+    """Use one tile for every launch inside, or for those of one kernel: for tuning and for tests at tiny sizes."""
+    _forced.append((kernel, tile))
     try:
         yield
     finally:
         _forced.pop()
+
+
+@contextmanager
+def watched() -> Iterator[list[Choice]]:
+    """Give the list of the choices that the launches inside ask for, each once."""
+    _watching.append([])
+    try:
+        yield _watching[-1]
+    finally:
+        _watching.pop()
 
 
 def shape_key(kernel: str, dtype: torch.dtype, rank: int, tokens: int) -> str:
@@ -73,20 +93,22 @@ def keep_tuned(arch: str, tiles: dict[str, Tile]) -> None:
 
 
 @functools.cache
-def architecture(index: int) -> str:
-    """Return the architecture of a CUDA device, such as "sm_90"."""
-    return "sm_{}{}".format(*torch.cuda.get_device_capability(index))
+def architecture(device: torch.device) -> str:
+    """Return the architecture of a CUDA device, such as "sm_90"; "cpu" for the interpreter's."""
+    return "sm_{}{}".format(*torch.cuda.get_device_capability(device)) if device.type == "cuda" else "cpu"
 
 
 def choose(kernel: str, device: torch.device, dtype: torch.dtype, rank: int, tokens: int, batch: int = 1) -> Tile:
     """Return the tile for a launch: the forced one, the tuned one, or the default."""
-    if _forced:
-        return _forced[-1]
     default = DEFAULTS[kernel](dtype, power_of_two(rank, 16), tokens * batch)
-    if device.type != "cuda":
-        return default
-    key = shape_key(kernel, dtype, rank, tokens * batch)
-    return tuned_tiles(architecture(device.index or 0)).get(key, default)
+    choice = Choice(kernel, shape_key(kernel, dtype, rank, tokens * batch), default)
+    for asked in _watching:
+        if choice not in asked:
+            asked.append(choice)
+    for name, tile in reversed(_forced):
+        if name in (None, kernel):
+            return tile
+    return tuned_tiles(architecture(device)).get(choice.key, default)
 
 
 def forward_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
@@ -94,16 +116,22 @@ def forward_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
     half = dtype.itemsize == 2
     rows = 64 if rank <= 64 and tokens > 4096 else 32 if rank <= 128 and tokens > 1024 else 16
     block = 64 if rank <= 64 else 32 if rank <= 256 else 16
-    if not half:
-        block //= 2
-    return Tile(rows, block, warps=4 if rank <= 128 else 8, stages=2, shares=1 if tokens > 1024 else 4)
+    shares = 1 if tokens > 1024 else 4
+    if half:
+        return Tile(rows, block, warps=4 if rank <= 128 and rows < 64 else 8, stages=2, shares=shares)
+    warps = 4 if rank <= 128 and rows < 32 else 8
+    return Tile(rows, block // 2, warps, stages=1 if 128 < rank <= 256 else 2, shares=shares)
 
 
-def candidates(default: Tile) -> list[Tile]:
-    """Return the tiles worth timing around a default one: rows, shares of the columns, and warps halved and doubled."""
+SHARED = ("bottleneck_forward", "closed_forward")
+"""The kernels whose programs share out columns or rows."""
+
+
+def candidates(kernel: str, default: Tile) -> list[Tile]:
+    """Return the tiles worth timing around a kernel's default one: rows, warps, and shares where it has them."""
     found = {default}
     for rows in (16, 32, 64):
-        for shares in (1, 2, 4):
+        for shares in (1, 4, 8) if kernel in SHARED else (default.shares,):
             for warps in (4, 8):
                 found.add(Tile(rows, default.block, warps, default.stages, shares))
     return sorted(found, key=lambda tile: (tile.rows, tile.shares, tile.warps))
@@ -112,7 +140,8 @@ def candidates(default: Tile) -> list[Tile]:
 def backward_rows_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
     """Return the default tile of `bottleneck_backward_rows`."""
     tile = forward_tile(dtype, rank, tokens)
-    return Tile(min(tile.rows, 32), min(tile.block, 32), tile.warps, stages=2)
+    widest = 32 if dtype.itemsize == 2 or rank <= 128 else 8
+    return Tile(min(tile.rows, 32), min(tile.block, widest), tile.warps, stages=2)
 
 
 def backward_columns_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
@@ -130,17 +159,16 @@ def closed_tile(dtype: torch.dtype, rank: int, tokens: int) -> Tile:
 
 def attend_tile(dtype: torch.dtype, head: int, tokens: int) -> Tile:
     """Return the default tile of the flash-style attention, forward and backward; `block` counts keys."""
+    if head > 128:
+        return Tile(16, 16, warps=8, stages=1)
     return Tile(32, 32, warps=4, stages=2) if dtype.itemsize == 2 else Tile(16, 16, warps=8, stages=2)
 
 
 def pool_tile(dtype: torch.dtype, queries: int, tokens: int) -> Tile:
     """Return the default tile of the pass over the image: rows of one block of the softmax."""
-    return Tile(
-        rows=64,
-        block=64 if dtype.itemsize == 2 else 32,
-        warps=4 if dtype.itemsize == 2 and queries <= 16 else 8,
-        stages=2,
-    )
+    half, few = dtype.itemsize == 2, queries <= 16
+    block = 64 if half else 32 if few else 16
+    return Tile(rows=64, block=block, warps=4 if half and few else 8, stages=2)
 
 
 DEFAULTS: dict[str, Callable[[torch.dtype, int, int], Tile]] = {

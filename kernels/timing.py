@@ -4,10 +4,12 @@ import csv
 import datetime
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import time
 from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,7 +17,8 @@ import torch
 
 FIELDS = (  # noqa: SIM905
     "op,impl,form,pass,launch,batch,tokens,text_tokens,heads,width,rank,dtype,ms_p50,ms_p20,ms_p80,peak_mib,bytes,flops,"
-    "share_of_copy,share_of_matmul,ratio_p50,ratio_p20,ratio_p80,repeats,threads,device,torch,triton,commit,date,note"
+    "copy_gb_s,matmul_tflop_s,share_of_copy,share_of_matmul,bound,ratio_p50,ratio_p20,ratio_p80,repeats,threads,device,"
+    "torch,triton,commit,date,note"
 ).split(",")
 
 
@@ -59,8 +62,10 @@ def _in_turns(calls: Sequence[Callable[[], object]], repeats: int) -> list[list[
     return times
 
 
-def on_gpu(call: Callable[[], object], graphed: bool) -> Times:
-    """Return a call's time on the GPU, cold cache; replayed from a CUDA graph where `graphed` says so."""
+def timed(call: Callable[[], object], device: str, graphed: bool = False) -> Times:
+    """Return a call's time: on a GPU with a cold cache, replayed from a CUDA graph where `graphed` says so."""
+    if device == "cpu":
+        return quantiles(interleaved([call], 2)[0])
     import triton.testing
 
     measure = triton.testing.do_bench_cudagraph if graphed else triton.testing.do_bench
@@ -69,8 +74,10 @@ def on_gpu(call: Callable[[], object], graphed: bool) -> Times:
     return Times(*found)
 
 
-def peak_mib(call: Callable[[], object]) -> float:
-    """Return the most GPU memory that a call holds above what was there before, MiB."""
+def peak_mib(call: Callable[[], object], device: str) -> float:
+    """Return the most GPU memory that a call holds above what was there before, MiB; 0 on a CPU."""
+    if device == "cpu":
+        return 0.0
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
@@ -80,42 +87,62 @@ def peak_mib(call: Callable[[], object]) -> float:
 
 
 class Ceilings(NamedTuple):
-    """What this GPU reaches: bytes a second of a large copy, operations a second of a large fp16 matrix product."""
+    """What this machine reaches: bytes a second of a large copy, operations a second of a large matrix product."""
 
     copy: float
     matmul: float
 
+    def columns(self) -> dict[str, float]:
+        """Return both as a row's columns."""
+        return {"copy_gb_s": round(self.copy / 1e9, 1), "matmul_tflop_s": round(self.matmul / 1e12, 3)}
 
-def ceilings(mib: int = 1024, size: int = 8192) -> Ceilings:
-    """Measure the two ceilings with random data; `mib` is the size of the copy, `size` the side of the matrices."""
-    source = torch.randn(mib * 2**18, device="cuda")
+    def shares(self, moved: int, flops: int, milliseconds: float) -> dict[str, Any]:
+        """Return the shares of both that some work reached, and which of the two binds it."""
+        least = {"memory": moved / self.copy, "compute": flops / self.matmul}
+        copy, matmul = (1e3 * seconds / milliseconds for seconds in least.values())
+        return {
+            "share_of_copy": round(copy, 4),
+            "share_of_matmul": round(matmul, 4),
+            "bound": max(least, key=lambda kind: least[kind]),
+        }
+
+
+def ceilings(device: str, dtype: torch.dtype, mib: int, size: int) -> Ceilings:
+    """Measure the two ceilings with random data: a copy of `mib` MiB, a product of two matrices of side `size`."""
+    source = torch.randn(mib * 2**18, device=device)
     target = torch.empty_like(source)
-    copy = 2 * source.nbytes / (1e-3 * on_gpu(lambda: target.copy_(source), False).p50)
-    a, b = (torch.randn(size, size, device="cuda", dtype=torch.float16) for _ in range(2))
-    return Ceilings(copy, 2 * size**3 / (1e-3 * on_gpu(lambda: a @ b, False).p50))
+    copy = 2 * source.nbytes / (1e-3 * timed(lambda: target.copy_(source), device).p50)
+    a, b = (torch.randn(size, size, device=device).to(dtype) for _ in range(2))
+    return Ceilings(copy, 2 * size**3 / (1e-3 * timed(lambda: a @ b, device).p50))
 
 
 def circumstances(device: str) -> dict[str, Any]:
     """Return what a row must say about the machine and the code."""
-    try:
-        import triton
-
-        triton_version = triton.__version__
-    except ModuleNotFoundError:
-        triton_version = ""
-    here = Path(__file__).parent
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
-    ).stdout.strip()
     name = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()} CPU, {os.cpu_count()} cores"
     return {
         "device": name,
         "threads": 1 if device == "cpu" else torch.get_num_threads(),
         "torch": torch.__version__,
-        "triton": triton_version,
-        "commit": commit,
+        "triton": installed("triton"),
+        "commit": commit(),
         "date": datetime.date.today().isoformat(),
     }
+
+
+def commit() -> str:
+    """Return the short hash of the checkout that this file is in, or nothing where there is none, or no git."""
+    if shutil.which("git") is None:
+        return ""
+    asked = ["git", "-C", str(Path(__file__).parent), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def installed(name: str) -> str:
+    """Return the version of a package, or nothing where there is none."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -123,7 +150,7 @@ def append_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="") as file:
-        writer: csv.DictWriter[Any] = csv.DictWriter(file, FIELDS, restval="")
+        writer: csv.DictWriter[Any] = csv.DictWriter(file, FIELDS, restval="", lineterminator="\n")
         if new:
             writer.writeheader()
         for row in rows:

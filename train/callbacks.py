@@ -123,13 +123,6 @@ class History(Callback):
                 f"val Dice {row['val_dice']:.4f}, lr {row['lr']:.1e}, {row['minutes']:.1f} min"
             )
 
-    def on_exception(
-        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, exception: BaseException
-    ) -> None:
-        """Say how to go on after Ctrl-C, where Lightning leaves without a word."""
-        if isinstance(exception, KeyboardInterrupt):
-            self.say("interrupted: the last whole epoch is kept, run the same command to go on")
-
     def csv(self) -> str:
         """Return the rows as CSV with a header."""
         text = io.StringIO()

@@ -3,7 +3,8 @@
 import importlib.util
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -17,19 +18,20 @@ from ..deploy.errors import UserError
 from ..deploy.evaluate import evaluate
 from ..deploy.files import atomic_write
 from ..deploy.segmenter import Segmenter
-from .cache import CachedClipseg, DiskStore, MemoryStore, Store
+from .cache import CachedModel, DiskStore, MemoryStore, Store
 from .data import Look, Pictures
 from .engine import segmenter_of
+from .fidelity import options_of
+from .models.adapters import implementation
 from .models.clipseg import Clipseg
 from .models.grafts import trained_parameters
-from .models.methods import build_model, cacheable, method_of, option_names
+from .models.methods import backbone_of, build_model, cacheable, option_names
 from .models.runs import read_run, save_run
-from .models.sizes import size_of
 from .picture import prediction_sheet
 from .place import Place, changed, session_of
 from .recipe import Recipe
 from .threshold import choose_threshold
-from .trainer import Trained, is_first_process, precision_of, train_model
+from .trainer import Trained, device_kind, is_first_process, precision_of, train_model
 
 Say = Callable[[str], None]
 Splits = dict[str, list[Sample]]
@@ -60,7 +62,8 @@ def fit(
     end `out` holds run.json, trained.safetensors, metrics.csv and predictions.png. Of several processes only the first
     writes; the others return an empty dict. Several machines need `out` on storage they share.
 
-    Raises UserError for whatever a user can get wrong, before anything is written where it can be known before.
+    Raises UserError for whatever a user can get wrong, before anything is written where it can be known before, and
+    KeyboardInterrupt, with a sentence that says how to go on, where Ctrl-C ends it.
     """
     place, data = Place(Path(out)), Path(data)
     check_recipe(recipe)
@@ -77,25 +80,37 @@ def fit(
         weights=recipe.weights,
         image_size=recipe.image_size,
         seed=recipe.seed,
-        **recipe.options,
+        **options_of(recipe),
     )
     if not trained_parameters(model):
         raise UserError(f"{recipe.method} trains nothing: choose a method with trained parts, see `vlseg methods`")
     train, val = read_pictures(splits, recipe, model.image_size, model.mean, model.std, say)
     if first:
         place.begin(session_of(recipe, splits), resume)
-    forward = CachedClipseg(model, store_of(recipe, place), precision_of(recipe), say)
-    say(_announcement(model, recipe, splits, forward, place))
-    trained = train_model(model, forward, model.tokenizer, train, val, recipe, place, say)
-    if not trained.is_global_zero:
-        return {}
-    return _finish(Job(recipe, data.name, splits, place, say), model, trained)
+    with _resumable(place, first):
+        forward = CachedModel(model, store_of(recipe, place), precision_of(recipe), say)
+        say(_announcement(model, recipe, splits, forward, place))
+        trained = train_model(model, forward, model.tokenizer, train, val, recipe, place, say)
+        if not trained.is_global_zero:
+            return {}
+        return _finish(Job(recipe, data.resolve().name, splits, place, say), model, trained)
+
+
+@contextmanager
+def _resumable(place: Place, first: bool) -> Iterator[None]:
+    """Let Ctrl-C say, once for all processes, what is kept and how to go on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if not first:
+            raise SystemExit(130) from None
+        kept = "the last whole epoch is kept" if place.checkpoint.exists() else "no epoch was whole yet"
+        raise KeyboardInterrupt(f"interrupted, {kept} in {place.out}: run the same command to go on") from None
 
 
 def check_recipe(recipe: Recipe) -> None:
     """Refuse an unknown method, size or option before anything is read; UserError names the known ones."""
-    method_of(recipe.method)
-    size_of(recipe.size)
+    backbone_of(recipe.method).size(recipe.size)
     known = option_names(recipe.method)
     for key in recipe.options:
         if key not in known:
@@ -180,7 +195,7 @@ def _info(job: Job, model: Clipseg, trained: Trained, threshold: float) -> dict[
         "method": recipe.method,
         "size": recipe.size,
         "weights": recipe.weights,
-        "options": recipe.options,
+        "options": options_of(recipe),
         "seed": recipe.seed,
         "threshold": threshold,
         "prompt": recipe.held_out_prompt,
@@ -188,6 +203,7 @@ def _info(job: Job, model: Clipseg, trained: Trained, threshold: float) -> dict[
         "images": {name: len(samples) for name, samples in job.splits.items()},
         "trained_parameters": sum(p.numel() for p in trained_parameters(model).values()),
         "cacheable": cacheable(model),
+        "operators": implementation(model, device_kind()),
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
         "minutes": round(trained.minutes, 2),
@@ -217,14 +233,17 @@ def _test(job: Job, segmenter: Segmenter, threshold: float) -> dict[str, Any]:
     return {"test": report["mean"] | {"n": report["n"], "hd95_one_empty": report["hd95_one_empty"]}}
 
 
-def _announcement(model: Clipseg, recipe: Recipe, splits: Splits, forward: CachedClipseg, place: Place) -> str:
+def _announcement(model: Clipseg, recipe: Recipe, splits: Splits, forward: CachedModel, place: Place) -> str:
     counts = ", ".join(f"{len(samples)} {name}" for name, samples in splits.items())
     trained = sum(p.numel() for p in trained_parameters(model).values())
     cached = " and ".join(name for name, on in forward.stages.items() if on) or "nothing"
     start = "resuming" if place.checkpoint.exists() else "training"
+    device = device_kind()
+    operators = implementation(model, device)
     return (
         f"{start} {recipe.method} ({recipe.size}): {trained:,} of {model.total:,} parameters, images {counts}, "
-        f"size {model.image_size}, {cached} computed once"
+        f"size {model.image_size}, {cached} computed once, on {device}"
+        + (f" with {operators} operators" if operators else "")
     )
 
 

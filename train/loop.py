@@ -11,11 +11,17 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from ..deploy.errors import UserError
 from .data import Batch, Order
-from .loss import SegmentationLoss
+from .decay import parameter_groups
+from .fidelity import loss_of
+from .models import lora
 from .recipe import Recipe
 from .seeds import derive
 
 Forward = Callable[[Batch], Tensor]
+
+
+class Diverged(UserError):
+    """The loss is no longer a number."""
 
 
 class Fit(lightning.LightningModule):
@@ -31,7 +37,7 @@ class Fit(lightning.LightningModule):
         super().__init__()
         self.model, self.recipe = model, recipe
         self.logits_of, self.train_order, self.val_order = forward, train_order, val_order
-        self.loss = SegmentationLoss(recipe.dice_weight, recipe.ce_weight, recipe.fidelity)
+        self.loss = loss_of(recipe)
         self.strict_loading = False  # a checkpoint holds no frozen weights
         self._train_sums = self._val_sums = torch.zeros(0)
         self._plateau: ReduceLROnPlateau | None = None
@@ -47,9 +53,8 @@ class Fit(lightning.LightningModule):
 
     def configure_optimizers(self) -> AdamW:
         """Return AdamW over the open parameters."""
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
         recipe = self.recipe
-        optimizer = AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
+        optimizer = AdamW(parameter_groups(self.model, recipe.decay), lr=recipe.lr, weight_decay=recipe.weight_decay)
         self._plateau = ReduceLROnPlateau(optimizer, factor=recipe.plateau_factor, patience=recipe.plateau_patience)
         if self._plateau_state is not None:
             self._plateau.load_state_dict(self._plateau_state)
@@ -65,7 +70,7 @@ class Fit(lightning.LightningModule):
         mine, together = self.train_order.share(step)
         loss = self.loss(self.logits_of(batch), batch.mask)
         if not torch.isfinite(loss):
-            raise UserError(
+            raise Diverged(
                 f"the loss is {loss.item()} at step {self.global_step} (epoch {self.current_epoch}, batch {step}: "
                 f"{', '.join(batch.names)}): look at these files or lower lr; the last whole epoch is kept for a resume"
             )
@@ -98,7 +103,7 @@ class Fit(lightning.LightningModule):
         """Log the means over all processes; UserError where they are not finite, before anything is saved."""
         loss, dice, iou, count = self._summed(self._val_sums)
         if not torch.isfinite(loss):
-            raise UserError(
+            raise Diverged(
                 f"the validation loss is {loss.item()} after epoch {self.current_epoch}: the weights diverged, "
                 "lower lr; the last whole epoch is kept for a resume"
             )
@@ -127,6 +132,8 @@ def open_up(model: nn.Module) -> None:
         flags = [p.requires_grad for p in module.parameters()]
         if flags and all(flags):
             module.train()
+    for _, layer in lora.layers(model):
+        layer.lora_dropout.train()  # it has no parameters, and the layer's own weight is frozen
 
 
 def overlap(pred: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:

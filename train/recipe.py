@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from ..deploy.errors import UserError
+from .recipe_files import RecipeFile, read_preset, read_recipe, shipped, tomllib
 
-try:
-    import tomllib  # pyright: ignore[reportMissingImports]
-except ModuleNotFoundError:
-    import tomli as tomllib  # pyright: ignore[reportMissingImports]
-
-RECIPES = Path(__file__).parent / "recipes"
-NOT_FIELDS = ("base", "source")
+__all__ = ["Recipe", "load_recipe", "shipped"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +29,7 @@ class Recipe:
         seed: decides new weights, order, prompts, dropout and augmentation.
         lr: learning rate of AdamW.
         weight_decay: decoupled weight decay of AdamW.
+        decay: what decays: "all", or "weights" of linears and convolutions alone (not prompts, biases and norms).
         batch_size: images per optimiser step, over all devices together.
         max_epochs: upper limit of epochs.
         min_epochs: epochs before early stopping may act.
@@ -45,7 +41,7 @@ class Recipe:
         plateau_patience: epochs the validation loss may stall before that.
         dice_weight: weight of the Dice loss.
         ce_weight: weight of the cross-entropy.
-        fidelity: "released" repeats the published code's defects (cross-entropy of a double sigmoid); "paper" does not.
+        fidelity: "released" repeats the defects of a method's published code (docs/fidelity.md); "paper" does not.
         precision: "auto" is fp16 autocast on a GPU and fp32 elsewhere.
         cache: where states below the first trained parameter are kept. "auto": in memory, or off with `augment`.
         cache_bytes: size limit of that cache; what does not fit is computed again each time.
@@ -67,6 +63,7 @@ class Recipe:
     seed: int = 41
     lr: float = 1e-3
     weight_decay: float = 1e-3
+    decay: Literal["all", "weights"] = "all"
     batch_size: int = 32
     max_epochs: int = 200
     min_epochs: int = 10
@@ -151,44 +148,18 @@ def load_recipe(recipe: str | Path | None = None, overrides: Sequence[str] = (),
     each "key=value" (a method's option is "options.rank=8"). UserError for an unknown key or a value of the wrong kind,
     with what was expected, and where neither a recipe nor a method is given.
     """
-    values = (_preset(**changes) if recipe is None else _read(recipe)) | changes
+    values = recipe_file(recipe, **changes).fields | changes
     if "method" not in values:
         raise UserError("no method is given: name one, such as clipseg/dense-vl, or a recipe that does")
-    options = dict(values.get("options", {}))
-    for override in overrides:
-        key, value = _parse(override)
-        head, _, option = key.partition(".")
-        if head == "options" and option:
-            options[option] = value
-        else:
-            values[key] = value
-    return Recipe(**_checked(values | {"options": options}))
+    given = dict(_parse(override) for override in overrides)
+    options = {key.partition(".")[2]: value for key, value in given.items() if key.startswith("options.")}
+    values |= {key: value for key, value in given.items() if not key.startswith("options.")}
+    return Recipe(**_checked(values | {"options": {**values.get("options", {}), **options}}))
 
 
-def shipped() -> list[str]:
-    """Return the names of the recipes that come with the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.toml"))
-
-
-def _preset(method: str = "", size: str = "tiny", **_: Any) -> dict[str, Any]:
-    name = method.rpartition("/")[2]
-    values = _read(name) if name in shipped() else {}
-    return values | _read("small") if size in ("tiny", "nano") else values
-
-
-def _read(recipe: str | Path) -> dict[str, Any]:
-    path = RECIPES / f"{recipe}.toml" if str(recipe) in shipped() else Path(recipe)
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"no recipe {recipe}: expected a TOML file or one of {', '.join(shipped())}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"{path} is not TOML ({error}): expected lines such as lr = 1e-3") from error
-    base = values.get("base")
-    if base is not None and base not in shipped():
-        raise UserError(f"{path} has base = {base!r}: expected one of {', '.join(shipped())}")
-    inherited = _read(base) if base else {}
-    return inherited | {key: value for key, value in values.items() if key not in NOT_FIELDS}
+def recipe_file(recipe: str | Path | None = None, method: str = "", size: str = "tiny", **_: Any) -> RecipeFile:
+    """Return what `load_recipe` starts from: the recipe that is named, or the preset of the method at that size."""
+    return read_preset(method, size in ("tiny", "nano")) if recipe is None else read_recipe(recipe)
 
 
 def _parse(override: str) -> tuple[str, Any]:

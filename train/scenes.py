@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from . import drawing
 from .sentences import COLOURS, PLACES, SHAPES, WORDS, Phrase, say, say_any
 
+T = TypeVar("T")
 Array = np.ndarray
 Layout = list[tuple[Phrase, tuple[float, float], float]]
 
@@ -136,7 +138,7 @@ def present_phrase(
     """
     about = about or scene.blobs
     for _ in range(tries):
-        phrase = _mention(about[rng.integers(len(about))].traits, rng)
+        phrase = _mention(_pick(about, rng).traits, rng)
         if phrase.said and phrase.held_out == held_out and not (telling and scene.count(phrase) == len(scene.blobs)):
             return phrase
     return None
@@ -151,7 +153,7 @@ def absent_phrase(
     """
     about = about or scene.blobs
     for _ in range(tries):
-        phrase = _mention(about[rng.integers(len(about))].traits, rng)
+        phrase = _mention(_pick(about, rng).traits, rng)
         if not phrase.said:
             continue
         name = phrase.said[rng.integers(len(phrase.said))]
@@ -168,8 +170,8 @@ def _mention(traits: Phrase, rng: np.random.Generator) -> Phrase:
     return phrase
 
 
-def _pick(words: Sequence[str], rng: np.random.Generator) -> str:
-    return words[int(rng.integers(len(words)))]
+def _pick(choices: Sequence[T], rng: np.random.Generator) -> T:
+    return choices[int(rng.integers(len(choices)))]
 
 
 def _traits(rng: np.random.Generator, visible: list[str]) -> Phrase:

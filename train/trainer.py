@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -30,7 +31,12 @@ def precision_of(recipe: Recipe) -> str:
     """Return "32", "16-mixed" or "bf16-mixed": what `auto` comes to on this machine."""
     if recipe.precision != "auto":
         return recipe.precision
-    return "16-mixed" if torch.cuda.is_available() else "32"
+    return "16-mixed" if device_kind() == "cuda" else "32"
+
+
+def device_kind() -> str:
+    """Return what training runs on here: "cuda" or "cpu"."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def is_first_process() -> bool:
@@ -62,7 +68,8 @@ def train_model(
 ) -> Trained:
     """Train the open parameters of `model` until the recipe says stop, and leave those of the best epoch in it.
 
-    Goes on from the checkpoint of `place` where there is one; checkpoint and log are written after each epoch.
+    Goes on from the checkpoint of `place` where there is one; checkpoint and log are written after each epoch, so that
+    a KeyboardInterrupt loses no more than one.
     """
     best, clock = Best(), Clock(recipe.max_minutes)
     stopping = PatientStopping(recipe.min_epochs, recipe.patience, recipe.min_delta)
@@ -73,12 +80,13 @@ def train_model(
         train_order = Order(len(train), recipe.batch_size, seed=recipe.seed, **ranks)
         val_order = Order(len(val), recipe.batch_size, **ranks)
         fit = Fit(model, forward, recipe, train_order, val_order).train()
-        trainer.fit(
-            fit,
-            make_loader(train, train_order, tokenizer, recipe.num_workers),
-            make_loader(val, val_order, tokenizer, recipe.num_workers),
-            ckpt_path=str(place.checkpoint) if place.checkpoint.exists() else None,
-        )
+        with _interruptible():
+            trainer.fit(
+                fit,
+                make_loader(train, train_order, tokenizer, recipe.num_workers),
+                make_loader(val, val_order, tokenizer, recipe.num_workers),
+                ckpt_path=str(place.checkpoint) if place.checkpoint.exists() else None,
+            )
     load_weights(fit, best.weights)
     model.eval()
     return Trained(len(history.rows), best.epoch, best.score, clock.minutes, trainer.is_global_zero)
@@ -87,7 +95,7 @@ def train_model(
 def make_trainer(recipe: Recipe, place: Place, callbacks: list[Any]) -> lightning.Trainer:
     """Return Lightning's trainer for a recipe; several processes use gloo on a CPU and nccl on GPUs."""
     return lightning.Trainer(
-        accelerator="auto",
+        accelerator=device_kind(),
         devices=recipe.devices,
         num_nodes=recipe.num_nodes,
         strategy="ddp" if recipe.world_size > 1 else "auto",
@@ -104,6 +112,19 @@ def make_trainer(recipe: Recipe, place: Place, callbacks: list[Any]) -> lightnin
         use_distributed_sampler=False,  # `Order` deals out the batches
         inference_mode=False,  # validation may fill the cache, and training may not use inference tensors
     )
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C come out as KeyboardInterrupt: Lightning makes it exit code 1, and leaves the process deaf to more."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit as stop:
+        if not isinstance(stop.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None
 
 
 @contextlib.contextmanager

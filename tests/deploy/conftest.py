@@ -10,8 +10,9 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from vlseg.deploy.manifest import FIXED_TEXT, Manifest
+from vlseg.deploy.manifest import Manifest, fixed_file
 
+FIXED_TEXT = fixed_file("text_embedding")
 SIDE = 16
 WORDS = ["<s>", "</s>", "?", "red", "green", "blue", "round", "spot"]
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)

@@ -16,7 +16,7 @@ def edit(bundle, **changes):
 
 def test_there_and_back(toy_bundle):
     manifest = Manifest.load(toy_bundle)
-    assert manifest.name == "toy" and manifest.mean == (0.5, 0.4, 0.3) and manifest.schema_version == 1
+    assert manifest.name == "toy" and manifest.mean == (0.5, 0.4, 0.3) and manifest.schema_version == 2
     assert manifest.axes["text"]["input_ids"] == ["batch", "length"]
     assert manifest.files == {
         name: sha256(toy_bundle / name) for name in ("image.onnx", "text.onnx", "decoder.onnx", "tokenizer.json")
@@ -61,11 +61,58 @@ def test_malformed_json(toy_bundle, text):
         Manifest.load(toy_bundle)
 
 
-@pytest.mark.parametrize("version", [2, 0, "1", None, ...])
+@pytest.mark.parametrize("version", [3, 0, "1", None, ...])
 def test_another_schema_names_it_and_the_way_out(toy_bundle, version):
     edit(toy_bundle, schema_version=version, brand_new="x")
-    with pytest.raises(BundleError, match=r"schema .*, this vlseg reads 1: install the vlseg that wrote it"):
+    with pytest.raises(BundleError, match=r"schema .*, this vlseg reads 1 to 2: install the vlseg that wrote it"):
         Manifest.load(toy_bundle)
+
+
+def test_the_first_schema_still_opens(toy_bundle, fixed_bundle):
+    for folder in (toy_bundle, fixed_bundle):
+        today = Manifest.load(folder)
+        edit(folder, schema_version=1, flow=...)
+        assert Manifest.load(folder) == today
+
+
+@pytest.mark.parametrize(
+    ("part", "ends", "says"),
+    [
+        ("text", {"inputs": ["input_ids", "image_context"]}, "the text part needs image_context, which no encoder"),
+        ("text", {"outputs": ["image_embedding"]}, "image_embedding is made twice"),
+        ("text", {"inputs": ["input_ids", "image_embedding"]}, "by its flow the text does depend on the image"),
+        ("image", {"inputs": ["logits"]}, "the image part needs logits, which no encoder makes"),
+        ("decoder", {"outputs": ["mask"]}, "the decoder makes mask, expected logits"),
+        ("decoder", {"more": ["x"]}, "expected inputs and outputs of image, text, decoder"),
+    ],
+)
+def test_a_flow_that_cannot_run_is_refused(toy_bundle, part, ends, says):
+    flow = Manifest.load(toy_bundle).flow
+    edit(toy_bundle, flow={**flow, part: {**flow[part], **ends}})
+    with pytest.raises(BundleError, match=says):
+        Manifest.load(toy_bundle)
+
+
+def test_a_flow_in_a_ring_or_without_a_part_is_refused(toy_bundle):
+    flow = Manifest.load(toy_bundle).flow
+    ring = {
+        "image": {**flow["image"], "inputs": ["pixel_values", "text_embedding"]},
+        "text": {**flow["text"], "inputs": ["input_ids", "image_embedding"]},
+    }
+    edit(toy_bundle, flow={**flow, **ring})
+    with pytest.raises(BundleError, match="wait for each other"):
+        Manifest.load(toy_bundle)
+    edit(toy_bundle, flow={"image": flow["image"]})
+    with pytest.raises(BundleError, match="inputs and outputs of image, text, decoder"):
+        Manifest.load(toy_bundle)
+
+
+def test_prompts_cannot_be_fixed_where_text_depends_on_the_image(fixed_bundle):
+    flow = Manifest.load(fixed_bundle).flow
+    flow = {**flow, "text": {**flow["text"], "inputs": ["input_ids", "attention_mask", "image_embedding"]}}
+    edit(fixed_bundle, flow=flow, text_depends_on_image=True)
+    with pytest.raises(BundleError, match="fixed prompts although"):
+        Manifest.load(fixed_bundle)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +134,8 @@ def test_another_schema_names_it_and_the_way_out(toy_bundle, version):
         ("text_depends_on_image", "no"),
         ("parts", ["image.onnx"]),
         ("parts", {"image": 1}),
+        ("flow", {"image": ["pixel_values"]}),
+        ("flow", {"image": {"inputs": []}}),
         ("axes", {"image": {"pixel_values": ["batch", 0]}}),
         ("axes", {"image": ["batch"]}),
         ("fixed_prompts", "polyp"),

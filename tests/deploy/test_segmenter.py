@@ -9,8 +9,10 @@ import pytest
 from vlseg.deploy import pixels
 from vlseg.deploy.cache import Cache
 from vlseg.deploy.errors import BundleError, EngineError, UserError
-from vlseg.deploy.manifest import FIXED_TEXT, MANIFEST, Manifest
+from vlseg.deploy.manifest import MANIFEST, Manifest, fixed_file
 from vlseg.deploy.segmenter import Segmenter
+
+FIXED_TEXT = fixed_file("text_embedding")
 
 
 class Counted:
@@ -128,7 +130,7 @@ def test_caches_are_bounded(toy_bundle, colours):
         small = Segmenter(opened.manifest, opened._engines, opened._tokenizer, images=2, texts=3)
         for i in range(9):
             small.segment(colours[0] + np.uint8(i), f"red {'spot ' * i}")
-        assert len(small._images) == 2 and len(small._texts) == 3
+        assert {part: len(cache) for part, cache in small._caches.items()} == {"image": 2, "text": 3}
 
 
 def test_more_prompts_than_the_cache_holds(toy_bundle, colours):
@@ -247,10 +249,10 @@ def test_odd_sizes(segmenter, shape):
     assert segmenter.segment(np.full((*shape, 3), 200, np.uint8), "red").shape == shape
 
 
-def test_text_that_depends_on_the_image_is_refused(toy_bundle):
+def test_a_flag_that_the_flow_belies_is_refused(toy_bundle):
     values = json.loads((toy_bundle / MANIFEST).read_text())
     (toy_bundle / MANIFEST).write_text(json.dumps({**values, "text_depends_on_image": True}))
-    with pytest.raises(BundleError, match="depends on the image"):
+    with pytest.raises(BundleError, match="does not depend on the image"):
         Segmenter.open(toy_bundle)
 
 

@@ -18,7 +18,7 @@ from vlseg.export import bundle as module
 from vlseg.export.bundle import Options, export, export_model
 from vlseg.export.parity import torch_segmenter
 from vlseg.export.policy import operators
-from vlseg.export.stages import DecoderStage, ImageStage, TextStage
+from vlseg.train.models.parts import parts_of
 from vlseg.train.models.runs import save_run
 
 SHAPES = [(1, 2), (1, 7), (3, 33), (2, 20), (16, 77)]
@@ -72,10 +72,11 @@ def test_batch_and_length_are_really_dynamic(exported, nano, shape):
     text = OnnxRuntime(folder / "text.onnx").run({"input_ids": ids, "attention_mask": mask})["text_embedding"]
     found = OnnxRuntime(folder / "decoder.onnx").run({"image_embedding": image, "text_embedding": text})["logits"]
     with torch.no_grad():
-        expected = ImageStage(nano)(torch.from_numpy(pixels)), TextStage(nano)(*map(torch.from_numpy, (ids, mask)))
+        parts = parts_of(nano)
+        expected = *parts["image"](torch.from_numpy(pixels)), *parts["text"](*map(torch.from_numpy, (ids, mask)))
         np.testing.assert_allclose(image, expected[0], **CLOSE)
         np.testing.assert_allclose(text, expected[1], **CLOSE)
-        np.testing.assert_allclose(found, DecoderStage(nano)(*expected), **CLOSE)
+        np.testing.assert_allclose(found, *parts["decoder"](*expected), **CLOSE)
 
 
 def test_a_sentence_does_not_depend_on_its_padding(exported, nano):
@@ -133,8 +134,8 @@ def test_a_run_folder_becomes_a_bundle(exported, same_graphs, nano, info, tmp_pa
 
 
 def test_the_place_of_local_weights_is_not_told():
-    assert module._origin({"size": "base", "weights": "/home/someone/clipseg"}) == "local"
-    assert module._origin({"size": "base", "weights": None}) == "CIDAS/clipseg-rd64-refined"
+    assert module._origin({"method": "clipseg/coop", "size": "base", "weights": "/home/someone/clipseg"}) == "local"
+    assert module._origin({"method": "clipseg/coop", "size": "base", "weights": None}) == "CIDAS/clipseg-rd64-refined"
 
 
 def test_fixed_prompts_leave_no_text_part(exported, same_graphs, nano, info, picture, tmp_path):
@@ -156,10 +157,10 @@ def test_fixed_prompts_leave_no_text_part(exported, same_graphs, nano, info, pic
 def test_a_bundle_that_disagrees_is_refused_and_nothing_is_written(same_graphs, nano, info, monkeypatch, tmp_path):
     load = module.to_onnx
 
-    def wrong(part):
-        graph = load(part)
+    def wrong(source):
+        graph = load(source)
         for tensor in graph.graph.initializer:
-            if part.output == "logits" and len(tensor.dims) == 2:
+            if source.outputs == ("logits",) and len(tensor.dims) == 2:
                 tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 1.1, tensor.name))
         return graph
 

@@ -4,7 +4,7 @@ from onnx import TensorProto, helper
 from torch import nn
 
 from vlseg.deploy.errors import UserError
-from vlseg.export.graph import Part, axes_of, to_onnx
+from vlseg.export.graph import Source, axes_of, to_onnx
 from vlseg.export.policy import check
 
 AXES = {"x": {0: "batch"}, "y": {0: "batch"}}
@@ -21,17 +21,17 @@ class Specialises(nn.Module):
 
 
 def test_a_dynamic_axis_keeps_its_name():
-    graph = to_onnx(Part(Doubles(), {"x": torch.randn(2, 5)}, AXES, "y"))
+    graph = to_onnx(Source(Doubles(), {"x": torch.randn(2, 5)}, AXES, ("y",)))
     assert axes_of(graph) == {"x": ["batch", 5], "y": ["batch", 5]}
 
 
 def test_a_module_that_specialises_an_axis_is_refused():
     with pytest.raises(Exception, match=r"(?i)batch|specializ|constant"):
-        to_onnx(Part(Specialises(), {"x": torch.randn(2, 5)}, AXES, "y"))
+        to_onnx(Source(Specialises(), {"x": torch.randn(2, 5)}, AXES, ("y",)))
 
 
 def test_nothing_but_the_graph_is_left():
-    graph = to_onnx(Part(Doubles(), {"x": torch.randn(2, 5)}, AXES, "y"))
+    graph = to_onnx(Source(Doubles(), {"x": torch.randn(2, 5)}, AXES, ("y",)))
     assert not graph.metadata_props and not graph.graph.metadata_props and not graph.graph.value_info
     assert not any(node.metadata_props or node.doc_string for node in graph.graph.node)
     assert b"File " not in graph.SerializeToString()

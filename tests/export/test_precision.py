@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -7,15 +9,20 @@ from torch import nn
 from vlseg.deploy.engine import OnnxRuntime
 from vlseg.deploy.errors import UserError
 from vlseg.export.graph import to_onnx
-from vlseg.export.parts import part_of
+from vlseg.export.parts import sources_of
 from vlseg.export.policy import operators
 from vlseg.export.precision import in_precision
 from vlseg.export.prepare import prepare
 
 
+def half(prepared):
+    source = sources_of(prepared)["decoder"]
+    return to_onnx(replace(source, module=in_precision(source.module, "fp16")))
+
+
 def test_half_inside_float_at_the_ends(nano, tmp_path):
     prepared = prepare(nano)
-    graph = to_onnx(part_of("decoder", prepared, "fp16"))
+    graph = half(prepared)
     kinds = {tensor.data_type for tensor in graph.graph.initializer if len(tensor.dims) > 1}
     assert kinds == {onnx.TensorProto.FLOAT16}
     ends = [value.type.tensor_type.elem_type for value in (*graph.graph.input, *graph.graph.output)]
@@ -24,13 +31,13 @@ def test_half_inside_float_at_the_ends(nano, tmp_path):
     given = {"image_embedding": torch.randn(2, 3, 17, 16), "text_embedding": torch.randn(2, 2, 16)}
     found = OnnxRuntime(tmp_path / "decoder.onnx").run({name: one.numpy() for name, one in given.items()})["logits"]
     with torch.no_grad():
-        expected = prepared.decoder(*given.values()).numpy()
+        expected = prepared.parts["decoder"](*given.values())[0].numpy()
     assert found.dtype == np.float32
     assert 0 < np.abs(found - expected).max() < 0.05 * expected.std()
 
 
 def test_softmax_is_an_island_of_float32_in_half_and_no_cast_in_float(nano, exported):
-    graph = to_onnx(part_of("decoder", prepare(nano), "fp16"))
+    graph = half(prepare(nano))
     made_by = {name: node for node in graph.graph.node for name in node.output}
     for node in graph.graph.node:
         if node.op_type == "Softmax":

@@ -6,10 +6,10 @@ from torch import nn
 
 from vlseg.export.attention import FoldedAttention, FoldedMlp
 from vlseg.export.prepare import prepare
-from vlseg.export.stages import ImageStage, TextStage
-from vlseg.export.tail import TailedImageStage
+from vlseg.export.tail import TailedImagePart
 from vlseg.train.models.fold import down_sites
 from vlseg.train.models.methods import METHODS, build_model
+from vlseg.train.models.parts import parts_of
 
 
 def wild(name, **options):
@@ -28,16 +28,21 @@ def inputs(model):
 
 @pytest.mark.parametrize("name", sorted(name for name in METHODS if name.startswith("clipseg/")))
 @torch.no_grad()
-def test_the_folded_stages_answer_as_the_model(name):
+def test_the_folded_parts_answer_as_the_model(name):
     model = wild(name)
     pixels, ids, mask = inputs(model)
-    expected = model(pixels, ids, mask)  # before the copy, so that the library has put its hooks on
-    prepared = prepare(model, down_sites(model))
-    image, text = prepared.image(pixels), prepared.text(ids, mask)
-    scale = expected.abs().max()
-    torch.testing.assert_close(image, ImageStage(model)(pixels), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(text, TextStage(model)(ids, mask), rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(prepared.decoder(image, text) / scale, expected / scale, rtol=0, atol=1e-12)
+    logits = model(pixels, ids, mask)  # before the copy, so that the library has put its hooks on
+    whole, folded = parts_of(model), prepare(model, down_sites(model)).parts
+    given = {"pixel_values": pixels, "input_ids": ids, "attention_mask": mask}
+    for part in ("image", "text"):
+        rows = tuple(given[name] for name in whole[part].inputs)
+        expected = whole[part](*rows)
+        for found, one in zip(folded[part](*rows), expected, strict=True):
+            torch.testing.assert_close(found, one, rtol=1e-12, atol=1e-12)
+        given |= zip(whole[part].outputs, expected, strict=True)
+    (found,) = folded["decoder"](*(given[name] for name in whole["decoder"].inputs))
+    scale = logits.abs().max()
+    torch.testing.assert_close(found / scale, logits / scale, rtol=0, atol=1e-12)
 
 
 def test_the_model_itself_is_left_alone():
@@ -55,11 +60,16 @@ def test_what_cancels_is_gone():
     assert all(one.key.bias is None and one.value.bias is None and one.query.bias is not None for one in attentions)
 
 
+def tailed(name, **options):
+    return isinstance(prepare(wild(name, **options)).parts["image"], TailedImagePart)
+
+
 def test_a_layer_with_an_adapter_on_its_tap_keeps_its_product():
-    assert isinstance(prepare(wild("clipseg/frozen")).image, TailedImageStage)
-    assert isinstance(prepare(wild("clipseg/dense-vl")).image, TailedImageStage)
-    assert isinstance(prepare(wild("clipseg/shallow-vlc")).image, ImageStage)
-    assert isinstance(prepare(wild("clipseg/dense-vl", last_layer=2)).image, ImageStage)
+    assert tailed("clipseg/frozen")
+    assert tailed("clipseg/dense-vl")
+    assert not tailed("clipseg/shallow-vlc")
+    assert not tailed("clipseg/dense-vl", last_layer=2)
+    assert not tailed("clipseg/cocoop")
 
 
 @torch.no_grad()
@@ -68,8 +78,10 @@ def test_a_forgotten_value_bias_is_seen():
     model = wild("clipseg/frozen")
     pixels, _, _ = inputs(model)
     prepared = prepare(model)
-    prepared.image.tail.attention.out.bias += 1e-9
-    assert not torch.allclose(prepared.image(pixels), ImageStage(model)(pixels), rtol=1e-12, atol=1e-12)
+    prepared.parts["image"].tail.attention.out.bias += 1e-9
+    assert not torch.allclose(
+        *prepared.parts["image"](pixels), *parts_of(model)["image"](pixels), rtol=1e-12, atol=1e-12
+    )
 
 
 @torch.no_grad()

@@ -28,6 +28,11 @@ def test_reference_is_the_default():
 def test_preferred_implementation():
     assert ops.preferred("cuda:1") == "fused"
     assert ops.preferred(torch.device("cpu")) == "reference"
+    with ops.preferring("fused"), ops.preferring("reference"):
+        assert ops.preferred("cuda:1") == "reference"
+    with pytest.raises(ValueError, match="impl is 'eager'"), ops.preferring("eager"):
+        pass
+    assert ops.preferred("cuda:1") == "fused"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,11 @@
+import os
+import subprocess
+import sys
+
+import pytest
 import torch
+
+pytest.importorskip("triton")
 
 from vlseg.kernels import tiles, timing
 from vlseg.kernels.tiles import Tile
@@ -24,10 +31,36 @@ def test_tuned_tiles_are_kept_by_architecture(monkeypatch, tmp_path):
     tiles.tuned_tiles.cache_clear()
 
 
-def test_candidates_hold_the_default():
-    default = tiles.forward_tile(torch.float16, 64, 485)
-    found = tiles.candidates(default)
-    assert default in found and len(set(found)) == len(found) > 10
+@pytest.mark.parametrize(("kernel", "shares"), [("bottleneck_forward", 3), ("closed_forward", 3), ("pool", 1)])
+def test_candidates_hold_the_default(kernel, shares):
+    default = tiles.DEFAULTS[kernel](torch.float16, 64, 485)
+    found = tiles.candidates(kernel, default)
+    assert default in found and len(set(found)) == len(found)
+    assert len({tile.shares for tile in found}) >= shares and len({tile.rows for tile in found}) >= 3
+
+
+def test_a_tile_is_forced_for_one_kernel_alone():
+    cpu = torch.device("cpu")
+    free = tiles.choose("pool", cpu, torch.float16, 1, 485)
+    with tiles.forced(Tile(32, 16, 4, 1), "attend"):
+        assert tiles.choose("attend", cpu, torch.float16, 64, 485) == Tile(32, 16, 4, 1)
+        assert tiles.choose("pool", cpu, torch.float16, 1, 485) == free
+
+
+def test_choices_are_watched():
+    cpu = torch.device("cpu")
+    with tiles.watched() as choices:
+        for _ in range(2):
+            tiles.choose("pool", cpu, torch.float16, 1, 485, batch=2)
+    key = "pool/float16/16/1024"
+    assert choices == [tiles.Choice("pool", key, tiles.pool_tile(torch.float16, 16, 970))]
+
+
+def test_importing_tunes_nothing(tmp_path):
+    code = "import vlseg.kernels.ops, vlseg.kernels.tiles, vlseg.kernels.library"
+    environment = os.environ | {"VLSEG_CACHE": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_rows_are_appended_under_one_header(tmp_path):

@@ -23,6 +23,19 @@ def test_segmenter_gives_the_models_logits(shapes):
     assert segmenter.segment(image, "a bright square").shape == image.shape[:2]
 
 
+def test_text_that_depends_on_the_image_gets_its_image(shapes):
+    model = build_model("clipseg/cocoop", "nano")
+    segmenter = segmenter_of(model)
+    assert segmenter.manifest.text_depends_on_image and segmenter.flow.order == ("image", "text", "decoder")
+    ids, mask = map(torch.from_numpy, model.tokenizer(["a bright square"]))
+    for sample in read_split(shapes, "val"):
+        image = read_image(sample.image)
+        values = torch.from_numpy(to_input(image, 32, model.mean, model.std))[None]
+        with torch.no_grad():
+            logits = model(values, ids, mask)[0, 0].numpy()
+        np.testing.assert_allclose(segmenter.logits(image, "a bright square"), logits, atol=1e-6)
+
+
 def test_engines_take_any_batch_and_length():
     engines = engines_of(build_model("clipseg/decoder", "nano"))
     rng = np.random.default_rng(0)
@@ -37,8 +50,9 @@ def test_engines_take_any_batch_and_length():
         assert logits.shape == (batch, 1, 32, 32) and logits.dtype == np.float32
 
 
-def test_an_opened_run_scores_what_the_training_said(shapes, tmp_path, nano):
-    info = fit(nano.replace(prompt="p1"), shapes, tmp_path / "run", say=lambda line: None)
+@pytest.mark.parametrize("method", ["clipseg/dense-vl", "clipseg/cocoop"])
+def test_an_opened_run_scores_what_the_training_said(shapes, tmp_path, nano, method):
+    info = fit(nano.replace(prompt="p1", method=method), shapes, tmp_path / "run", say=lambda line: None)
     report = evaluate(open_run(tmp_path / "run"), read_split(shapes, "test"), "p1", data="shapes", split="test")
     assert report["threshold"] == info["threshold"]
     assert report["mean"]["dice"] == pytest.approx(info["metrics"]["test"]["dice"], abs=1e-9)

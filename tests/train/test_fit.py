@@ -39,6 +39,7 @@ def test_a_run_is_whole(shapes, tmp_path, nano):
     model, _ = load_run(out)
     assert load_file(out / "trained.safetensors").keys() == trained_parameters(model).keys()
     assert any("epoch 5" in line for line in said)
+    assert info["operators"] in ("fused", "reference") and f"with {info['operators']} operators" in said[0]
     assert not any(str(shapes) in text for text in (json.dumps(info), (out / "metrics.csv").read_text()))
 
     said.clear()
@@ -82,8 +83,9 @@ def test_plain_folder_and_no_test_split(shapes, tmp_path, nano):
     plain = tmp_path / "plain"
     shutil.copytree(shapes / "images", plain / "images")
     shutil.copytree(shapes / "masks", plain / "masks")
-    recipe = nano.replace(max_epochs=1)
-    info = fit(recipe, plain, tmp_path / "one", sentence="a square", say=silent)
+    recipe, said = nano.replace(method="clipseg/decoder", max_epochs=1), []
+    info = fit(recipe, plain, tmp_path / "one", sentence="a square", say=said.append)
+    assert info["operators"] is None and "operators" not in said[0] and "image and text computed once" in said[0]
     assert info["images"] == {"train": 15, "val": 1, "test": 1}
     with pytest.raises(UserError, match="give the prompt"):
         fit(recipe, plain, tmp_path / "two", say=silent)

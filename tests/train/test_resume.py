@@ -99,16 +99,51 @@ def test_a_run_that_had_stopped_does_not_train_on(shapes, tmp_path, nano, monkey
     assert (tmp_path / "run" / "metrics.csv").read_text() == before
 
 
-def test_control_c_says_how_to_go_on(shapes, tmp_path, nano, monkeypatch):
-    handler, said = signal.getsignal(signal.SIGINT), []
-    monkeypatch.setattr(Fit, "on_validation_epoch_start", lambda self: signal.raise_signal(signal.SIGINT))
-    try:
-        with pytest.raises(SystemExit) as stopped:
-            fit(nano, shapes, tmp_path / "run", say=said.append)
-    finally:
-        signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored
-    assert stopped.value.code == 1 and "same command" in said[-1]
-    assert not (tmp_path / "run" / "run.json").exists()
+@pytest.fixture
+def listening():
+    """Python's own handler of SIGINT; a shell's background jobs start deaf to it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield signal.default_int_handler
+    signal.signal(signal.SIGINT, before)
+
+
+def control_c(monkeypatch, hook: str, epoch: int):
+    """Send SIGINT in a hook of the loop, in one epoch."""
+    whole = getattr(Fit, hook)
+
+    def interrupted(self):
+        if self.current_epoch == epoch:
+            signal.raise_signal(signal.SIGINT)
+        whole(self)
+
+    patch = monkeypatch.context()
+    patch.__enter__().setattr(Fit, hook, interrupted)
+    return patch
+
+
+@pytest.mark.parametrize(("epoch", "kept"), [(0, "no epoch was whole yet"), (1, "the last whole epoch is kept")])
+def test_control_c_says_how_to_go_on(shapes, tmp_path, nano, monkeypatch, listening, epoch, kept):
+    patch = control_c(monkeypatch, "on_validation_epoch_start", epoch)
+    with pytest.raises(KeyboardInterrupt, match=f"{kept} in .*run: run the same command"):
+        fit(nano, shapes, tmp_path / "run", say=silent)
+    patch.__exit__(None, None, None)
+    assert signal.getsignal(signal.SIGINT) is listening  # Lightning alone would leave it ignored
+    kinds = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    assert kinds <= {"session.json", "last.safetensors", "metrics.csv"}
+    fit(nano, shapes, tmp_path / "run", say=silent)
+    fit(nano, shapes, tmp_path / "whole", say=silent)
+    assert_same_run(tmp_path / "run", tmp_path / "whole")
+
+
+def test_control_c_while_the_threshold_is_chosen(shapes, tmp_path, nano, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vlseg.train.fit.choose_threshold", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="the last whole epoch is kept"):
+            fit(nano, shapes, tmp_path / "run", say=silent)
+    assert fit(nano, shapes, tmp_path / "run", say=silent)["epochs"] == 3
 
 
 def test_starting_anew(shapes, tmp_path, nano, monkeypatch):

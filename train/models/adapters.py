@@ -2,11 +2,18 @@
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ...kernels import ops
 
 Activation = Literal["relu", "identity"]
+
+
+def implementation(model: nn.Module, device: torch.device | str) -> ops.Impl | None:
+    """Return which implementation of the operators the adapters of `model` take on a device; None: it has none."""
+    has_adapters = any(isinstance(module, (Bottleneck, FromHidden)) for module in model.modules())
+    return ops.preferred(device) if has_adapters else None
 
 
 class Bottleneck(nn.Module):

@@ -3,18 +3,21 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
-from transformers import AutoTokenizer, CLIPSegForImageSegmentation
+from transformers import AutoTokenizer, CLIPSegForImageSegmentation, PreTrainedModel
 
 from ...deploy.errors import UserError
 from ...deploy.words import Tokenizer
 from .clipseg import Clipseg
+from .image_vector import ImageVector
 from .sizes import TINY, config_of, size_of
+
+Library = TypeVar("Library", bound=PreTrainedModel)
 
 
 def load_clipseg(size: str, weights: str | None = None, image_size: int | None = None) -> Clipseg:
@@ -24,21 +27,25 @@ def load_clipseg(size: str, weights: str | None = None, image_size: int | None =
     """
     geometry = size_of(size)
     if weights == "random" or (weights is None and size == "nano"):
-        library, tokenizer = CLIPSegForImageSegmentation(config_of(size)), _small_tokenizer(size)
+        library, tokenizer = CLIPSegForImageSegmentation(config_of(size)), small_tokenizer(_vocabulary(size))
     elif weights is None and size == "tiny":
         library, tokenizer = _embedded(), Tokenizer.load(TINY / "tokenizer.json")
     else:
-        library, tokenizer = _from_folder_or_hub(weights or geometry.backbone, local=weights is not None)
+        source = weights or geometry.backbone
+        library, tokenizer = from_folder_or_hub(CLIPSegForImageSegmentation, source, local=weights is not None)
+    vector = ImageVector(library)
     model = Clipseg(library, tokenizer, geometry, image_size or geometry.image_size)
     if weights is not None:
         model.backbone = weights
-    if not any(p.is_meta for p in model.parameters()):
-        model.weights_hash = weights_hash(model)
+    model.weights_hash = weights_hash(model)
+    model.image_vector = vector  # only now: the hash is of what every method reads
     return model
 
 
 def weights_hash(model: nn.Module) -> str:
-    """Return the sha256 of every tensor of `model` by name, shape and bytes (float32)."""
+    """Return the sha256 of every tensor of `model` by name, shape and bytes (float32); nothing on `meta`."""
+    if any(p.is_meta for p in model.parameters()):
+        return ""
     digest = hashlib.sha256()
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name}{tuple(tensor.shape)}".encode())
@@ -53,13 +60,15 @@ def _embedded() -> CLIPSegForImageSegmentation:
     return library
 
 
-def _from_folder_or_hub(source: str, local: bool) -> tuple[CLIPSegForImageSegmentation, Tokenizer]:
+def from_folder_or_hub(kind: type[Library], source: str, local: bool) -> tuple[Library, Tokenizer]:
+    """Return a library model of class `kind` in float32, and its tokenizer, from a folder (`local`) or a hub name.
+
+    Raises UserError where the folder lacks them, they cannot be read, or the name cannot be fetched.
+    """
     if local and not (Path(source) / "config.json").is_file():
         raise UserError(f"no weights at {source}: expected a folder of config.json, model.safetensors and a tokenizer")
     try:
-        library = CLIPSegForImageSegmentation.from_pretrained(
-            source, use_safetensors=True, local_files_only=local, dtype=torch.float32
-        )
+        library = kind.from_pretrained(source, use_safetensors=True, local_files_only=local, dtype=torch.float32)
         words = AutoTokenizer.from_pretrained(source, local_files_only=local).backend_tokenizer.to_str()
     except (OSError, SafetensorError) as error:
         if local:
@@ -71,11 +80,15 @@ def _from_folder_or_hub(source: str, local: bool) -> tuple[CLIPSegForImageSegmen
     return library, Tokenizer(words)
 
 
-def _small_tokenizer(size: str) -> Tokenizer:
-    """Return the embedded tokenizer with its end token moved to the last id of the size's vocabulary."""
+def small_tokenizer(vocabulary: int) -> Tokenizer:
+    """Return the embedded tokenizer with its end token moved to the last id of a vocabulary."""
     words = json.loads((TINY / "tokenizer.json").read_text())
+    return Tokenizer(json.dumps(move_specials(words, vocabulary)))
+
+
+def _vocabulary(size: str) -> int:
     text: Any = config_of(size).text_config
-    return Tokenizer(json.dumps(move_specials(words, text.vocab_size)))
+    return text.vocab_size
 
 
 def move_specials(words: dict, vocab_size: int) -> dict:

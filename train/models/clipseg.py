@@ -4,6 +4,7 @@ The library's forward runs both encoders under `no_grad`; composing its parts le
 never reaches the mask (Lueddecke & Ecker, arXiv 2112.10003, figure 2).
 """
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -12,15 +13,23 @@ from transformers import CLIPSegForImageSegmentation
 
 from ...deploy.errors import UserError
 from ...deploy.words import Tokenizer
+from .image_vector import seeing
+from .promptable import Promptable
+from .room import with_room
 from .sizes import Size
 
 
-class Clipseg(nn.Module):
+class Clipseg(Promptable):
     """A promptable segmenter: image and sentence in, logits out.
 
     Shapes below use B batch, T extracted activations (3), N tokens (grid * grid + 1), D vision width, W text width,
     R decoder width, S `image_size` in pixels, L text length.
     """
+
+    prefixes = {  # noqa: RUF012 - of the class, never changed
+        "image": ("library.clip.vision_model.", "image_vector."),
+        "text": ("library.clip.text_model.", "library.clip.text_projection."),
+    }
 
     def __init__(self, library: CLIPSegForImageSegmentation, tokenizer: Tokenizer, size: Size, image_size: int) -> None:
         super().__init__()
@@ -41,6 +50,8 @@ class Clipseg(nn.Module):
         self.vision_taps = nn.ModuleList(nn.Identity() for _ in self.extract)
         self.text_taps = nn.ModuleList()
         self.condition: nn.Module = nn.Identity()
+        # what is left of the image encoder, for text that depends on the image
+        self.image_vector: Any = None
         # a prompt learner, and how many rows it puts behind the begin token
         self.learner: Any = None
         self.text_prompts = 0
@@ -55,38 +66,44 @@ class Clipseg(nn.Module):
         """The text encoder."""
         return self.library.clip.text_model
 
+    @property
+    def encoder_layers(self) -> list[Any]:
+        """Every layer of both encoders, those behind the mask's reach among them where they are kept."""
+        rest = self.image_vector.layers if self.image_vector is not None else ()
+        return [*self.vision.encoder.layers, *self.text.encoder.layers, *rest]
+
+    @property
+    def word_table(self) -> Tensor:
+        """The embeddings of its words, (vocabulary, W)."""
+        return self.text.embeddings.token_embedding.weight
+
     def image_states(self, pixel_values: Tensor) -> Tensor:
         """Encode images, float (B, 3, S, S) normalised, into the extracted activations (B, T, N, D)."""
         states = self.vision(pixel_values, output_hidden_states=True).hidden_states
         return torch.stack([states[k] for k in self.extract], dim=1)
 
-    def text_states(self, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
+    def image_context(self, image_states: Tensor) -> Tensor:
+        """Return CLIP's vector of each image, (B, P), from its activations."""
+        return self.image_vector(image_states[:, -1])
+
+    def text_states(self, input_ids: Tensor, attention_mask: Tensor, context: Tensor | None = None) -> Tensor:
         """Encode sentences, int64 (B, L) each, into (B, 1 + T, W).
+
+        `context` is (B, P), the images' vectors, for a learner whose prompts depend on them.
 
         Row 0 is the projected sentence vector, the others are the raw hidden states of the end token where the image
         encoder is tapped too (read by the shallow language adapters).
         """
         if self.text_prompts:
-            input_ids, attention_mask = self._with_room(input_ids, attention_mask)
-        out = self.text(input_ids, attention_mask=attention_mask, output_hidden_states=True)
+            room = self.text_prompts, self.tokenizer.context
+            input_ids, attention_mask = with_room(input_ids, attention_mask, *room)
+        with seeing(context) if context is not None else nullcontext():
+            out = self.text(input_ids, attention_mask=attention_mask, output_hidden_states=True)
         # the end token has the largest id; int32 because ONNX has no arg-max of int64 on every runtime
         end = input_ids.to(torch.int32).argmax(dim=-1)
         rows = torch.arange(input_ids.shape[0], device=input_ids.device)
         sentence = self.library.clip.text_projection(out.pooler_output)
         return torch.stack([sentence, *(out.hidden_states[k][rows, end] for k in self.extract)], dim=1)
-
-    def _with_room(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Insert places for learned prompts behind the begin token and pad to the whole context, as published.
-
-        A length that is the smaller of two would not survive an export with a free length. What goes beyond the
-        context is cut before the end token.
-        """
-        place = torch.arange(self.tokenizer.context, device=input_ids.device)
-        last, source = input_ids.shape[1] - 1, place - self.text_prompts
-        word = torch.where(place == self.tokenizer.context - 1, last, source.clamp(0, last))
-        ids = torch.where((place > 0) & (source <= 0), 0, input_ids[:, word])
-        mask = torch.where(source <= last, attention_mask[:, source.clamp(0, last)], 0)
-        return ids, mask
 
     def image_embedding(self, image_states: Tensor) -> Tensor:
         """Reduce the activations (B, T, N, D) to the decoder's width: (B, T, N, R)."""
@@ -104,6 +121,11 @@ class Clipseg(nn.Module):
         decoder = self.library.decoder
         return torch.stack([decoder.film_mul(condition), decoder.film_add(condition)], dim=1)
 
+    def drop_unread(self) -> None:
+        """Drop the rest of the image encoder, unless the text depends on it."""
+        if not self.text_depends_on_image:
+            self.image_vector = None
+
     def decode(self, image_embedding: Tensor, text_embedding: Tensor) -> Tensor:
         """Return logits (B, 1, S, S) from the two embeddings."""
         factor, offset = text_embedding[:, :1], text_embedding[:, 1:]
@@ -118,11 +140,6 @@ class Clipseg(nn.Module):
         # the first is the class token; behind the patches there may be learned prompts
         picture = tokens[:, 1 : 1 + grid * grid].transpose(1, 2).unflatten(2, (grid, grid))
         return decoder.transposed_convolution(picture)
-
-    def forward(self, pixel_values: Tensor, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-        """Return logits (B, 1, S, S) for images (B, 3, S, S) and their sentences (B, L)."""
-        image = self.image_embedding(self.image_states(pixel_values))
-        return self.decode(image, self.text_embedding(self.text_states(input_ids, attention_mask)))
 
 
 def _trim(library: Any, depth: int) -> None:

@@ -10,14 +10,18 @@ from .adapters import Bottleneck, FromHidden
 from .clipseg import Clipseg
 from .grafts import Grafted, grafts
 from .linear_folds import fold_down, fold_layernorm
+from .lora import merge
+from .promptable import Promptable
 from .prompts import Place
 
 
-def down_sites(model: Clipseg) -> list[str]:
-    """List the places where an adapter's down-projection can enter the linear before it.
+def down_sites(model: Promptable) -> list[str]:
+    """List the places where an adapter's down-projection can enter the linear before it; none but in a CLIPSeg.
 
     Only attention outputs: behind the MLP the fold would widen a linear whose input is four times as wide.
     """
+    if not isinstance(model, Clipseg):
+        return []
     return [path for path, one in grafts(model) if isinstance(one.graft, Bottleneck) and hasattr(one.inner, "out_proj")]
 
 
@@ -25,32 +29,34 @@ def fold(model: Clipseg, down: Collection[str] = ()) -> list[str]:
     """Fold `model` in place and return what was done, one phrase each.
 
     `down` names the places (of `down_sites`) whose down-projection is folded; whether that pays is for a measurement
-    to say. LayerNorm affines, the interpolated position table and learned prompts are always folded.
+    to say. LoRA, LayerNorm affines, the interpolated position table and learned prompts are always folded.
     """
-    done = [_fold_positions(model), _fold_norms(model)]
-    done += _fold_prompts(model)
+    done = merge(model)
+    done += [fold_positions(_bare(model.vision.embeddings), model.image_size), _fold_norms(model)]
+    done += fold_prompts(model)
     for path in down:
         _fold_down_at(cast(Grafted, model.get_submodule(path)))
     return done + [f"down-projection at {path}" for path in down]
 
 
 @torch.no_grad()
-def _fold_positions(model: Clipseg) -> str:
-    """Resize the position table once, as the library does at every call."""
-    table = _bare(model.vision.embeddings)
-    grid = model.image_size // model.patch_size
+def fold_positions(table: Any, image_size: int) -> str:
+    """Resize the position table of a CLIP's image embeddings once, as the library does at every call."""
+    grid = image_size // table.patch_size
     width = table.position_embedding.embedding_dim
     tokens = torch.empty(1, grid * grid + 1, width, device=table.position_embedding.weight.device)
-    resized = table.interpolate_pos_encoding(tokens, model.image_size, model.image_size).reshape(-1, width).clone()
+    resized = table.interpolate_pos_encoding(tokens, image_size, image_size).reshape(-1, width).clone()
     table.position_embedding = nn.Embedding.from_pretrained(resized)
     table.num_positions = len(resized)
-    table.image_size = model.image_size
+    table.image_size = image_size
     table.position_ids = torch.arange(len(resized)).expand(1, -1)
     return f"position table at {grid} x {grid}"
 
 
-def _fold_prompts(model: Clipseg) -> list[str]:
+def fold_prompts(model: Promptable) -> list[str]:
     """Compute every learned prompt once; what made them is left behind."""
+    if model.text_depends_on_image:  # then they are another image's tomorrow
+        return []
     places = [module for module in model.modules() if isinstance(module, Place)]
     for place in places:
         place.fix()
@@ -59,7 +65,7 @@ def _fold_prompts(model: Clipseg) -> list[str]:
 
 
 def _fold_norms(model: Clipseg) -> str:
-    layers = [*model.vision.encoder.layers, *model.text.encoder.layers]
+    layers = model.encoder_layers
     for layer in layers:
         attention, mlp = _bare(layer.self_attn), _bare(layer.mlp)
         readers = [attention.q_proj, attention.k_proj, attention.v_proj]

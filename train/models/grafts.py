@@ -40,5 +40,14 @@ def freeze(model: nn.Module) -> None:
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
-    """Return what trains, by name: what a run saves and a count counts."""
+    """Return what trains, by name: what a count counts."""
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def trained_state(model: nn.Module) -> dict[str, Tensor]:
+    """Return what training changes, by name: what trains, and the running statistics of batch norms that train."""
+    state: dict[str, Tensor] = dict(trained_parameters(model))
+    for path, module in model.named_modules():
+        if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d) and module.weight.requires_grad:
+            state |= {f"{path}.{name}": buffer for name, buffer in module.named_buffers(recurse=False)}
+    return state

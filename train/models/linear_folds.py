@@ -31,12 +31,6 @@ def fold_layernorm(norm: nn.LayerNorm, linears: Sequence[nn.Linear]) -> tuple[nn
     return bare, [_linear(one.weight * scale, one.bias + one.weight @ shift) for one in linears]
 
 
-@torch.no_grad()
-def fold_lora(linear: nn.Linear, a: Tensor, b: Tensor, scale: float) -> nn.Linear:
-    """Return the linear with weight W + scale * B A (Hu et al., arXiv 2106.09685); a (rank, in), b (out, rank)."""
-    return _linear(linear.weight + scale * (b @ a), linear.bias)
-
-
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     out_features, in_features = weight.shape
     linear = nn.Linear(in_features, out_features, device="meta")

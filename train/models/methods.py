@@ -11,12 +11,21 @@ from ...deploy.errors import UserError
 from . import tunevlseg, vlsm_adapter
 from .backbone import load_clipseg
 from .clipseg import Clipseg
+from .cris import tuning as cris
+from .cris.sizes import CRIS_SIZES, PUBLIC_CRIS_SIZES
+from .cris.weights import load_cris
 from .grafts import freeze, trained_parameters
-from .sizes import SIZES, Size, size_of
+from .lora import LoraOptions, lora
+from .promptable import Backbone, Promptable
+from .san.adapter import SanOptions, adapter
+from .san.sizes import PUBLIC_SAN_SIZES, SAN_SIZES
+from .san.weights import load_san
+from .sizes import PUBLIC_SIZES, SIZES, Size
 from .vlsm_adapter import AdapterOptions
 
 VLSM_ADAPTER = "VLSM-Adapter, arXiv 2405.06196"
 TUNEVLSEG = "TuneVLSeg, arXiv 2410.05239"
+LORA = "LoRA, arXiv 2106.09685"
 
 
 @dataclass(frozen=True)
@@ -29,11 +38,11 @@ class Method:
     """A way to tune a frozen model: `adapt` adds the trained parts, and opens what else trains."""
 
     paper: str
-    adapt: Callable[[Clipseg, Size, Any], None]
+    adapt: Callable[[Any, Any, Any], None]
     options: type = NoOptions
 
 
-def _frozen(model: Clipseg, size: Size, options: NoOptions) -> None:
+def _frozen(model: Promptable, size: Any, options: NoOptions) -> None:
     """Train nothing: the yardstick."""
 
 
@@ -46,7 +55,7 @@ def _decoder_and_upsampler(model: Clipseg, size: Size, options: NoOptions) -> No
     tunevlseg.add_upsampler(model)
 
 
-def _full(model: Clipseg, size: Size, options: NoOptions) -> None:
+def _full(model: Promptable, size: Any, options: NoOptions) -> None:
     model.requires_grad_(True)
 
 
@@ -62,6 +71,12 @@ def _with_parts(adapt: Callable, parts: str, model: Clipseg, size: Size, options
     adapt(model, size, parts, options)
 
 
+BACKBONES: dict[str, Backbone] = {
+    "clipseg": Backbone(SIZES, PUBLIC_SIZES, load_clipseg),
+    "cris": Backbone(CRIS_SIZES, PUBLIC_CRIS_SIZES, load_cris),
+    "san": Backbone(SAN_SIZES, PUBLIC_SAN_SIZES, load_san),
+}
+
 METHODS: dict[str, Method] = {
     "clipseg/frozen": Method("CLIPSeg, arXiv 2112.10003", _frozen),
     "clipseg/decoder": Method(VLSM_ADAPTER, _decoder),
@@ -69,11 +84,18 @@ METHODS: dict[str, Method] = {
     **_adapters("shallow"),
     **_adapters("dense"),
     "clipseg/coop": Method(TUNEVLSEG, tunevlseg.coop, tunevlseg.CoopOptions),
+    "clipseg/cocoop": Method(TUNEVLSEG, tunevlseg.cocoop, tunevlseg.CocoopOptions),
     "clipseg/vpt": Method(TUNEVLSEG, tunevlseg.vpt, tunevlseg.PromptOptions),
     "clipseg/maple": Method(TUNEVLSEG, tunevlseg.maple, tunevlseg.MapleOptions),
     "clipseg/shared-attention": Method(TUNEVLSEG, tunevlseg.shared_attention, tunevlseg.AttentionOptions),
     "clipseg/shared-separate": Method(TUNEVLSEG, tunevlseg.shared_separate, tunevlseg.SeparateOptions),
     "clipseg/decoder+upsampler": Method(TUNEVLSEG, _decoder_and_upsampler),
+    "clipseg/lora": Method(LORA, lora, LoraOptions),
+    "cris/frozen": Method("CRIS, arXiv 2111.15174", _frozen),
+    "cris/full": Method(VLSM_ADAPTER, cris.full, cris.FullOptions),
+    "cris/coop": Method(TUNEVLSEG, cris.coop, tunevlseg.CoopOptions),
+    "cris/cocoop": Method(TUNEVLSEG, cris.cocoop, tunevlseg.CocoopOptions),
+    "san/adapter": Method(VLSM_ADAPTER, adapter, SanOptions),
 }
 
 
@@ -84,6 +106,12 @@ def method_of(name: str) -> Method:
     return METHODS[name]
 
 
+def backbone_of(name: str) -> Backbone:
+    """Return the backbone that the method called `name` tunes; UserError where there is no such method."""
+    method_of(name)
+    return BACKBONES[name.partition("/")[0]]
+
+
 def build_model(
     name: str,
     size: str = "tiny",
@@ -92,26 +120,28 @@ def build_model(
     image_size: int | None = None,
     seed: int = 0,
     **options: Any,
-) -> Clipseg:
+) -> Any:
     """Return a frozen backbone with the method's parts on it, in evaluation mode.
 
     `weights`: None for the size's own (embedded, or by its published name), "random", or a local folder. `seed` decides
     how new parts start. Raises UserError for an unknown method, size or option, or weights that cannot be had.
     """
-    method, geometry = method_of(name), size_of(size)
+    method, backbone = method_of(name), backbone_of(name)
+    geometry = backbone.size(size)
     chosen = _options(method, name, options)
     with torch.random.fork_rng():
         torch.manual_seed(0)  # random weights are one fixed draw, so that a run finds its backbone again
-        model = load_clipseg(size, weights, image_size)
+        model = backbone.load(size, weights, image_size)
         freeze(model)
         bare = _size(model)
         torch.manual_seed(seed)
         method.adapt(model, geometry, chosen)
     model.total += _size(model) - bare
+    model.drop_unread()
     return model.eval()
 
 
-def _size(model: Clipseg) -> int:
+def _size(model: Promptable) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
@@ -133,11 +163,10 @@ def _options(method: Method, name: str, given: dict[str, Any]) -> Any:
     return method.options(**given)
 
 
-def cacheable(model: Clipseg) -> dict[str, bool]:
+def cacheable(model: Promptable) -> dict[str, bool]:
     """Say which states lie wholly below the first trained parameter, so that they can be computed once."""
     trained = trained_parameters(model)
-    image, text = "library.clip.vision_model.", ("library.clip.text_model.", "library.clip.text_projection.")
-    below = {"image": (image,), "text": text}
+    below = dict(model.prefixes)
     # a learner belongs to the model, yet its rows enter the towers
     for side in model.learner.sides if model.learner else ():
         key = "image" if side == "vision" else side
@@ -146,9 +175,13 @@ def cacheable(model: Clipseg) -> dict[str, bool]:
 
 
 def count(name: str, size: str) -> dict[str, Any]:
-    """Return one line of `vlseg methods`: `{name, size, paper, trainable, total, image_size}`, nothing allocated."""
+    """One line of `vlseg methods`, nothing allocated: `{name, size, paper, trainable, total, image_size, cached}`.
+
+    `cached` names the encoders ("image", "text") whose states training computes once, as nothing in them trains.
+    """
     with torch.device("meta"):
         model = build_model(name, size, weights="random")
     trainable = sum(p.numel() for p in trained_parameters(model).values())
     row = {"name": name, "size": size, "paper": method_of(name).paper}
-    return row | {"trainable": trainable, "total": model.total, "image_size": SIZES[size].image_size}
+    row |= {"trainable": trainable, "total": model.total, "image_size": model.image_size}
+    return row | {"cached": [name for name, whole in cacheable(model).items() if whole]}

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers.models.clipseg.modeling_clipseg import CLIPSegEncoderLayer
 
+from .image_vector import seen
+
 Side = Literal["text", "vision"]
 Blend = Literal["mix", "add", "unused"]
 STD = 0.02
@@ -20,11 +22,13 @@ def draw(depth: int, tokens: int, width: int) -> nn.Parameter:
     return nn.Parameter(torch.randn(depth, tokens, width) * STD)
 
 
-def projection(width: int, out: int, intermediate: int | None, low_rank: bool, norm: bool) -> nn.Module:
+def projection(
+    width: int, out: int, intermediate: int | None, low_rank: bool, norm: bool, norm_bias: bool = True
+) -> nn.Module:
     """Return a map of the last axis from `width` to `out`.
 
     `intermediate` None is one plain linear; otherwise an MLP, or with `low_rank` two linears without non-linearity.
-    `norm` replaces the last bias by a LayerNorm.
+    `norm` replaces the last bias by a LayerNorm, whose own bias `norm_bias` may leave out.
     """
     if intermediate is None:
         return nn.Linear(width, out)
@@ -36,7 +40,7 @@ def projection(width: int, out: int, intermediate: int | None, low_rank: bool, n
         first = nn.Linear(width, intermediate)
         nn.init.kaiming_normal_(first.weight)
         parts = [first, nn.ReLU(), last]
-    return nn.Sequential(*parts, *([nn.LayerNorm(out)] if norm else []))
+    return nn.Sequential(*parts, *([nn.LayerNorm(out, bias=norm_bias)] if norm else []))
 
 
 class Mapped(nn.Module):
@@ -60,6 +64,23 @@ class Mapped(nn.Module):
         """Return the prompt rows (T, W or V) of a tower at one depth, counted from 0."""
         maps = self.text if side == "text" else self.vision
         return maps[depth % len(maps)](self.contexts[depth])
+
+
+class Conditional(nn.Module):
+    """Contexts for the text, and the maps from each image's vector to what is added to all T rows (CoCoOp)."""
+
+    sides: set[Side] = {"text"}  # noqa: RUF012 - of the class, never changed
+
+    def __init__(self, contexts: nn.Parameter, maps: Sequence[nn.Module], normalise: bool) -> None:
+        """One map serves every depth, as many as D serve one each; `normalise` brings vectors to length 1 first."""
+        super().__init__()
+        self.contexts, self.normalise = contexts, normalise
+        self.maps = nn.ModuleList(maps)
+
+    def rows(self, side: Side, depth: int) -> Tensor:
+        """Return the prompt rows (B, T, W) of the images that are `seen`, at one depth, counted from 0."""
+        vectors = nn.functional.normalize(seen(), dim=-1) if self.normalise else seen()
+        return self.contexts[depth] + self.maps[depth % len(self.maps)](vectors)[:, None]
 
 
 class Attended(nn.Module):

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from ...deploy.errors import UserError
 from ...deploy.files import write_json
 from .clipseg import Clipseg
-from .grafts import trained_parameters
+from .grafts import trained_state
 from .methods import build_model
 
 RUN, TRAINED = "run.json", "trained.safetensors"
@@ -22,7 +22,7 @@ def save_run(folder: Path, model: Clipseg, info: dict[str, Any]) -> None:
     `info` needs `method`, `size`, `weights` (as given to `build_model`), `options`; the backbone's name and hash and
     the image size are added here.
     """
-    trained = {name: p.detach().cpu().contiguous() for name, p in trained_parameters(model).items()}
+    trained = {name: p.detach().cpu().contiguous() for name, p in trained_state(model).items()}
     save_file(trained, folder / TRAINED)
     backbone = {"backbone": model.backbone, "weights_hash": model.weights_hash, "image_size": model.image_size}
     write_json(folder / RUN, info | backbone)
@@ -63,7 +63,7 @@ def _load_trained(path: Path, model: Clipseg) -> None:
         saved = load_file(path)
     except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read ({error}): train again or copy the run whole") from error
-    expected = {name: tuple(p.shape) for name, p in trained_parameters(model).items()}
+    expected = {name: tuple(p.shape) for name, p in trained_state(model).items()}
     found = {name: tuple(tensor.shape) for name, tensor in saved.items()}
     if found != expected:
         wrong = sorted(name for name in expected.keys() | found.keys() if found.get(name) != expected.get(name))

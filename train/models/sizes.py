@@ -64,7 +64,7 @@ def _published(refined: bool) -> CLIPSegConfig:
 def _nano() -> CLIPSegConfig:
     narrow = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2}
     return CLIPSegConfig(
-        text_config=narrow | {"num_hidden_layers": 4, "vocab_size": 1024, "eos_token_id": 2},
+        text_config=narrow | {"num_hidden_layers": 4, "vocab_size": 1024, "bos_token_id": 0, "eos_token_id": 2},
         vision_config=narrow | {"num_hidden_layers": 4, "image_size": 32, "patch_size": 8},
         projection_dim=32,
         reduce_dim=16,

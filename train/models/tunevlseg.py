@@ -11,9 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from ...deploy.errors import UserError
+from .backbone import weights_hash
 from .clipseg import Clipseg
 from .grafts import graft
-from .prompts import Attended, Blend, Mapped, Place, PromptedLayer, Side, Upsampler, draw, projection
+from .promptable import Promptable
+from .prompts import Attended, Blend, Conditional, Mapped, Place, PromptedLayer, Side, Upsampler, draw, projection
 from .sizes import Size
 
 PUBLISHED_DEPTH = 11
@@ -51,8 +53,8 @@ class CoopOptions(PromptOptions):
 
 
 @dataclass(frozen=True)
-class MapleOptions(CoopOptions):
-    """Options of multi-modal prompt learning: how a visual prompt is made from its textual one."""
+class ProjectedOptions(CoopOptions):
+    """Options of learners with a projection at each depth."""
 
     intermediate: int | None = 64
     """Hidden width of the projections; None: one plain linear."""
@@ -62,6 +64,19 @@ class MapleOptions(CoopOptions):
     """One projection for all depths."""
     norm: bool = True
     """End the projections with a LayerNorm instead of a bias."""
+
+
+@dataclass(frozen=True)
+class MapleOptions(ProjectedOptions):
+    """Options of multi-modal prompt learning: how a visual prompt is made from its textual one."""
+
+
+@dataclass(frozen=True)
+class CocoopOptions(ProjectedOptions):
+    """Options of conditional context optimisation: how an image's vector becomes what is added to its prompts."""
+
+    normalise: bool = False
+    """Bring the image's vector to length 1 first."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +111,21 @@ class SeparateOptions(PromptOptions):
 
 def coop(model: Clipseg, size: Size, options: CoopOptions) -> None:
     """Learn words (CoOp, arXiv 2109.01134): contexts before those of the sentence."""
-    contexts = _text_contexts(model, _depth(model, options, {"text"}), options)
+    contexts = text_contexts(model, _depth(model, options, {"text"}), options)
     _plant(model, Mapped(contexts, text=[nn.Identity()]), options, released="unused")
+
+
+def cocoop(model: Clipseg, size: Size, options: CocoopOptions) -> None:
+    """Learn words that depend on the image (CoCoOp, arXiv 2203.05557): to each context, a map of the image's vector.
+
+    The vector is CLIP's own of the whole image (see `ImageVector`), so the rest of the image encoder stays.
+    """
+    depth = _depth(model, options, {"text"})
+    contexts = text_contexts(model, depth, options)
+    maps = projections(model.library.config.projection_dim, contexts.shape[-1], depth, options, norm_bias=False)
+    model.text_depends_on_image = True
+    model.weights_hash = weights_hash(model)
+    _plant(model, Conditional(contexts, maps, options.normalise), options, released="unused")
 
 
 def vpt(model: Clipseg, size: Size, options: PromptOptions) -> None:
@@ -109,8 +137,8 @@ def vpt(model: Clipseg, size: Size, options: PromptOptions) -> None:
 def maple(model: Clipseg, size: Size, options: MapleOptions) -> None:
     """Learn words, and project them to patches (MaPLe, arXiv 2210.03117)."""
     depth = _depth(model, options, {"text", "vision"})
-    contexts = _text_contexts(model, depth, options)
-    vision = _projections(contexts.shape[-1], _vision_width(model), depth, options)
+    contexts = text_contexts(model, depth, options)
+    vision = projections(contexts.shape[-1], _vision_width(model), depth, options)
     _plant(model, Mapped(contexts, [nn.Identity()], vision), options)
 
 
@@ -139,7 +167,7 @@ def shared_separate(model: Clipseg, size: Size, options: SeparateOptions) -> Non
     depth = _depth(model, options, {"text", "vision"})
     contexts = draw(depth, _tokens(options), options.shared)
     text, vision = (
-        _projections(options.shared, out, depth, options) for out in (_text_width(model), _vision_width(model))
+        projections(options.shared, out, depth, options) for out in (_text_width(model), _vision_width(model))
     )
     _plant(model, Mapped(contexts, text, vision), options)
 
@@ -156,9 +184,7 @@ def _plant(model: Clipseg, learner: Any, options: PromptOptions, released: Blend
     depth, tokens, _ = learner.contexts.shape
     model.learner = learner
     if "text" in learner.sides:
-        room = model.tokenizer.context - 3  # begin, end and at least one word
-        if tokens > room:
-            raise UserError(f"the prompt has {tokens} tokens, the context has room for {room}: shorten it")
+        check_room(model, tokens)
         model.text_prompts = tokens
         graft(model, "library.clip.text_model.embeddings.token_embedding", Place(learner, "text", 0))
         _prompt_layers(model.text, learner, "text", depth)
@@ -170,6 +196,13 @@ def _plant(model: Clipseg, learner: Any, options: PromptOptions, released: Blend
             model.vision_taps[-1] = Place(learner, "vision", last)
     if options.upsampler:
         add_upsampler(model, released if options.fidelity == "released" else "mix")
+
+
+def check_room(model: Promptable, tokens: int) -> None:
+    """Refuse more prompt tokens than the context takes beside begin, end and at least one word."""
+    room = model.tokenizer.context - 3
+    if tokens > room:
+        raise UserError(f"the prompt has {tokens} tokens, the context has room for {room}: shorten it")
 
 
 def _prompt_layers(tower: Any, learner: Any, side: Side, depth: int) -> None:
@@ -185,8 +218,13 @@ def _depth(model: Clipseg, options: PromptOptions, sides: set[Side]) -> int:
     # the image encoder stops after the deepest extracted layer, whose output is the last that a prompt can enter
     read = {"text": len(model.text.encoder.layers), "vision": len(model.vision.encoder.layers) + 1}
     most = min(whole[side] for side in sides)
+    return depth_within(model, options, most, min(most, *(read[side] for side in sides)))
+
+
+def depth_within(model: Promptable, options: PromptOptions, most: int, reach: int) -> int:
+    """Return the chosen depth, at most `most`, or the published one as far as prompts still `reach` the mask."""
     if options.depth is None:
-        return min(PUBLISHED_DEPTH, most, *(read[side] for side in sides))
+        return min(PUBLISHED_DEPTH, reach)
     if options.depth > most:
         raise UserError(
             f"depth = {options.depth} is out of range: {model.backbone} takes prompts at 1 to {most} depths"
@@ -198,21 +236,24 @@ def _tokens(options: PromptOptions) -> int:
     return PUBLISHED_TOKENS if options.tokens is None else options.tokens
 
 
-def _text_contexts(model: Clipseg, depth: int, options: CoopOptions) -> nn.Parameter:
-    """Return contexts for the text tower, depth 0 beginning with the phrase where there is one."""
+def text_contexts(model: Any, depth: int, options: CoopOptions) -> nn.Parameter:
+    """Return contexts for the text tower, depth 0 beginning with the phrase where there is one.
+
+    `model.word_table` holds the embeddings of its words.
+    """
     words = _embedded(model, options.phrase)
     tokens = (len(words) or PUBLISHED_TOKENS) if options.tokens is None else options.tokens
     if len(words) > tokens:
         raise UserError(f"the phrase {options.phrase!r} has {len(words)} tokens, tokens is {tokens}: raise or omit it")
-    contexts = draw(depth, tokens, _text_width(model))
+    contexts = draw(depth, tokens, words.shape[1])
     with torch.no_grad():
         contexts[0, : len(words)] = words
     return contexts
 
 
-def _embedded(model: Clipseg, phrase: str | None) -> Tensor:
+def _embedded(model: Any, phrase: str | None) -> Tensor:
     """Return the token embeddings (n, W) of a phrase, without begin, end and positions; n is 0 for None."""
-    weight: Tensor = model.text.embeddings.token_embedding.weight
+    weight: Tensor = model.word_table
     if phrase is None:
         return weight[:0]
     ids, _ = model.tokenizer([phrase])
@@ -222,9 +263,12 @@ def _embedded(model: Clipseg, phrase: str | None) -> Tensor:
     return weight[words]
 
 
-def _projections(width: int, out: int, depth: int, options: MapleOptions | SeparateOptions) -> list[nn.Module]:
-    count = 1 if options.unified else depth
-    return [projection(width, out, options.intermediate, options.low_rank, options.norm) for _ in range(count)]
+def projections(
+    width: int, out: int, depth: int, options: ProjectedOptions | SeparateOptions, norm_bias: bool = True
+) -> list[nn.Module]:
+    """Return the maps from `width` to `out`, one for each depth or one for all."""
+    shape = width, out, options.intermediate, options.low_rank, options.norm, norm_bias
+    return [projection(*shape) for _ in range(1 if options.unified else depth)]
 
 
 def _text_width(model: Clipseg) -> int:

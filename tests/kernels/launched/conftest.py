@@ -9,6 +9,7 @@ import dataclasses
 import os
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -18,8 +19,7 @@ ON_GPU = torch.cuda.is_available() and not INTERPRETED
 
 collect_ignore_glob = [] if INTERPRETED or ON_GPU else ["test_*.py"]
 
-# The interpreter's bf16 products are wrong, so bf16 is for the GPU alone.
-DTYPES = [torch.float32, torch.float16, *([torch.bfloat16] if ON_GPU else [])]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
 
 def pytest_collection_modifyitems(items):
@@ -31,6 +31,7 @@ def pytest_collection_modifyitems(items):
 def pytest_configure():
     if INTERPRETED:
         patch_the_language_once()
+        teach_bfloat16()
 
 
 def patch_the_language_once():
@@ -46,6 +47,33 @@ def patch_the_language_once():
     # Each sum and product would be made twice, to look for overflowing integers.
     options = interpreter.interpreter_builder.options
     interpreter.interpreter_builder.options = dataclasses.replace(options, sanitize_overflow=False)
+
+
+def teach_bfloat16():
+    """Let the interpreter multiply bf16 as numbers, not as the bits that hold them, and round as a GPU does."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    def widened(handle):
+        bits = handle.data.astype(np.uint32) << 16
+        return interpreter.TensorHandle(bits.view(np.float32), tl.float32)
+
+    def narrowed(handle):
+        halves = torch.from_numpy(np.ascontiguousarray(handle.data)).to(torch.bfloat16)
+        return interpreter.TensorHandle(halves.view(torch.int16).numpy().view(np.uint16), tl.bfloat16)
+
+    class Builder(interpreter.InterpreterBuilder):
+        def create_dot(self, a, b, d, *options):
+            a, b = (widened(x) if x.dtype.scalar == tl.bfloat16 else x for x in (a, b))
+            return super().create_dot(a, b, d, *options)
+
+        def cast_impl(self, source, target):
+            pair = (source.dtype.scalar, target.scalar)
+            if pair == (tl.bfloat16, tl.float32):
+                return widened(source)
+            return narrowed(source) if pair == (tl.float32, tl.bfloat16) else super().cast_impl(source, target)
+
+    interpreter.interpreter_builder.__class__ = Builder
 
 
 @pytest.fixture(scope="session")
@@ -165,27 +193,51 @@ def draw(device):
 
 
 class Launches(TorchDispatchMode):
-    """What runs on the device: Triton kernels by name, and PyTorch operators that are neither views nor buffers."""
+    """What runs on the device, inside the custom operators too.
+
+    Triton kernels by name, PyTorch operators that are neither views nor buffers, and the largest tensor made.
+    """
 
     def __init__(self):
         super().__init__()
         self.kernels = []
         self.other = []
+        self.largest = 0
+        self.inside = False
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))
         name = func.overloadpacket.__name__
-        view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
+        view = any(r.alias_info is not None for r in func._schema.returns)
         # A custom operator is what launches, and the poison of fresh buffers belongs to the tests.
-        if func.namespace == "aten" and not view and not name.startswith(("empty", "new_empty", "fill_")):
-            self.other.append(name)
+        if func.namespace == "aten" and not view:
+            self.largest = max([self.largest, *(t.numel() for t in flat((out,)))])
+            if not name.startswith(("empty", "new_empty")):
+                self.other.append(name)
         return out
+
+    def looking_in(self, function):
+        """Return a function whose inner operators are seen: while an operator runs, a mode is off."""
+
+        def run(*args, **kwargs):
+            if self.inside:
+                return function(*args, **kwargs)
+            self.inside = True
+            try:
+                with self:
+                    return function(*args, **kwargs)
+            finally:
+                self.inside = False
+
+        return run
 
 
 @pytest.fixture
 def count_launches(monkeypatch):
     """Return a context manager that lists the launches inside it."""
     import triton
+
+    from vlseg.kernels import bottleneck, fusion, pooling
 
     @contextmanager
     def counting():
@@ -197,9 +249,12 @@ def count_launches(monkeypatch):
             launches.kernels.append(self.__name__)
             return run(self, *args, **kwargs)
 
-        monkeypatch.setattr(kind, "run", counted)
-        with launches:
-            yield launches
-        monkeypatch.setattr(kind, "run", run)
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "run", counted)
+            for module in (bottleneck, fusion, pooling):
+                for name in ("forward", "backward"):
+                    patch.setattr(module, name, launches.looking_in(getattr(module, name)))
+            with launches:
+                yield launches
 
     return counting

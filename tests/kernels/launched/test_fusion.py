@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from vlseg.kernels import forms, ops
+from vlseg.kernels import forms, ops, tiles
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -91,14 +91,86 @@ def test_empty_batch(judge, draw):
     judge(ops.text_pooling, arguments, options)
 
 
-def test_gradients_are_the_same_bits_every_time(draw):
-    arguments, options = pooling_case(draw, torch.float32, tokens=40, text_tokens=1, heads=1, inner=12)
+def leaves_of(arguments):
+    """Return every tensor of an operator's arguments."""
+    parts = [[part] if isinstance(part, torch.Tensor) else part for part in arguments]
+    return [t for part in parts for t in part if isinstance(t, torch.Tensor)]
+
+
+@pytest.mark.parametrize(
+    ("operator", "case", "text_tokens"),
+    [
+        (ops.gated_cross_attention, fusion_case, 1),
+        (ops.gated_cross_attention, fusion_case, 3),
+        (ops.gated_cross_attention, fusion_case, 7),
+        (ops.text_pooling, pooling_case, 1),
+        (ops.text_pooling, pooling_case, 4),
+    ],
+)
+def test_gradients_are_the_same_bits_every_time(draw, operator, case, text_tokens):
+    arguments, options = case(draw, torch.float32, tokens=40, text_tokens=text_tokens, heads=1, inner=6, batch=1)
+    leaves = leaves_of(arguments)
 
     def gradients():
-        out = ops.text_pooling(*arguments, **options, impl="fused")
-        return torch.autograd.grad(out.square().sum(), arguments[:2])
+        out = operator(*arguments, **options, impl="fused")
+        return torch.autograd.grad(out.square().sum(), leaves, materialize_grads=True)
 
     assert all(torch.equal(a, b) for a, b in zip(gradients(), gradients(), strict=True))
+
+
+@pytest.mark.parametrize("text_tokens", [1, 3, 9])
+def test_gradients_of_strided_streams(draw, device, text_tokens):
+    (_vision, _text, *rest), _options = fusion_case(
+        draw, torch.float32, tokens=5, text_tokens=text_tokens, heads=1, inner=8
+    )
+    wide = torch.randn(2, 9, 60, device=device, requires_grad=True)
+    more = torch.randn(2, text_tokens + 2, 50, device=device, requires_grad=True)
+    vision, text = wide[:, 3:8, 7:31], more[:, 1:-1, 5:29]
+    for operator, arguments in (
+        (ops.gated_cross_attention, (vision, text, *rest)),
+        (ops.text_pooling, (text, vision, *rest[:-1])),
+    ):
+        found = []
+        for impl in ("fused", "reference"):
+            out = operator(*arguments, heads=1, impl=impl)
+            found.append([out, *torch.autograd.grad(out.square().sum(), (wide, more))])
+        for fused, eager in zip(*found, strict=True):
+            torch.testing.assert_close(fused, eager, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("heads", "inner", "form"), [pytest.param(1, 80, "adapter", marks=pytest.mark.slow), (2, 12, "flash")]
+)
+def test_as_many_text_tokens_as_clip_reads(judge, draw, device, heads, inner, form):
+    assert forms.fusion_form(heads, 77, inner) == form
+    mask = torch.arange(77, device=device)[None] < 50
+    arguments, options = fusion_case(
+        draw, torch.float32, mask=mask, tokens=5, text_tokens=77, heads=heads, inner=inner, batch=1, width=16
+    )
+    with tiles.forced(tiles.Tile(rows=16, block=64, warps=4, stages=2)):
+        judge(ops.gated_cross_attention, arguments, options)
+
+
+@pytest.mark.parametrize(
+    ("heads", "text_tokens", "inner", "form"),
+    [(8, 20, 520, "flash"), pytest.param(2, 3, 1028, "adapter", marks=pytest.mark.slow)],
+)
+def test_an_inner_size_beyond_the_registers(judge, draw, heads, text_tokens, inner, form):
+    assert inner > forms.RANK_LIMIT and forms.fusion_form(heads, text_tokens, inner) == form
+    arguments, options = fusion_case(
+        draw, torch.float32, tokens=5, text_tokens=text_tokens, heads=heads, inner=inner, batch=1, width=16
+    )
+    judge(ops.gated_cross_attention, arguments, options)
+
+
+@pytest.mark.parametrize(("text_tokens", "inner"), [(1, 8), (3, 8), (9, 8)])
+def test_no_real_token_leaves_the_output_bias_alone(draw, device, text_tokens, inner):
+    mask = torch.zeros(1, text_tokens, dtype=torch.bool, device=device)
+    (vision, *rest), options = fusion_case(
+        draw, torch.float32, mask=mask, tokens=5, text_tokens=text_tokens, heads=1, inner=inner, batch=1
+    )
+    out = ops.gated_cross_attention(vision, *rest, **options, impl="fused")
+    torch.testing.assert_close(out, vision + rest[-1] * rest[1].out_bias, rtol=1e-5, atol=1e-5)
 
 
 def mlp(draw, width, rank):

@@ -17,6 +17,24 @@ def test_a_grid_rounded_down_is_caught(judge, draw, monkeypatch):
         judge(ops.bottleneck, adapter(draw), {})
 
 
+@pytest.mark.parametrize("text_tokens", [1, 17])
+def test_a_grid_rounded_down_is_caught_in_the_fusion(judge, draw, monkeypatch, text_tokens):
+    pair = (8, 16), (8,)
+    attention = ops.Attention(*(draw(*shape, spread=0.3) for shape in (*pair, *pair, *pair, (16, 8), (16,))))
+    norms = [ops.Norm(draw(16), draw(16)) for _ in range(2)]
+    vision, text = draw(1, 21, 16), draw(1, text_tokens, 16)
+    calls = [
+        (ops.gated_cross_attention, (vision, text, attention, *norms, draw(16)), {"heads": 1, "mask": None}),
+        (ops.text_pooling, (text, vision, attention, *norms), {"heads": 1}),
+    ]
+    for call in calls:
+        judge(*call)
+    monkeypatch.setattr(bottleneck.triton, "cdiv", lambda a, b: max(1, a // b))
+    for call in calls:
+        with pytest.raises(AssertionError, match=r"never written|fused errs"):
+            judge(*call)
+
+
 @pytest.mark.parametrize("name", ["down_bias", "up_bias"])
 def test_a_missing_bias_is_caught(judge, draw, monkeypatch, name):
     launch = bottleneck.forward

@@ -4,8 +4,10 @@ import pytest
 import torch
 from transformers import CLIPSegForImageSegmentation
 
-from vlseg.train.models.backbone import load_clipseg
-from vlseg.train.models.sizes import config_of
+from vlseg.train.models.backbone import load_clipseg, small_tokenizer
+from vlseg.train.models.clipseg import Clipseg
+from vlseg.train.models.image_vector import ImageVector
+from vlseg.train.models.sizes import config_of, size_of
 
 
 def library_and_ours(size, image_size=None):
@@ -25,6 +27,19 @@ def test_logits_equal_the_librarys(image_size):
         mine = ours(pixels, ids, mask)
         theirs = whole(input_ids=ids, pixel_values=pixels, attention_mask=mask).logits
     torch.testing.assert_close(mine[:, 0], theirs.view(3, image_size, image_size), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("image_size", [32, 40])
+def test_the_image_vector_is_the_librarys(image_size):
+    torch.manual_seed(3)
+    whole = CLIPSegForImageSegmentation(config_of("nano")).eval()
+    torch.nn.init.normal_(whole.clip.vision_model.post_layernorm.weight)
+    pixels = torch.randn(3, 3, image_size, image_size)
+    with torch.no_grad():
+        theirs = whole.clip.get_image_features(pixels, interpolate_pos_encoding=True).pooler_output
+        vector = ImageVector(whole)
+        states = Clipseg(whole, small_tokenizer(1024), size_of("nano"), image_size).image_states(pixels)
+        torch.testing.assert_close(vector(states[:, -1]), theirs)
 
 
 @pytest.mark.slow

@@ -40,12 +40,6 @@ def test_fold_layernorm():
         torch.testing.assert_close(after(bare(a)), before(norm(a)), **EXACT)
 
 
-def test_fold_lora():
-    linear, a, b, x = nn.Linear(7, 5), torch.randn(2, 7), torch.randn(5, 2), torch.randn(11, 7)
-    folded = linear_folds.fold_lora(linear, a, b, 0.3)
-    torch.testing.assert_close(folded(x), linear(x) + 0.3 * (x @ a.T @ b.T), **EXACT)
-
-
 @pytest.mark.parametrize("outer", ["relu", "identity"])
 @pytest.mark.parametrize("image_size", [32, 48])
 def test_a_folded_model_answers_the_same(outer, image_size):

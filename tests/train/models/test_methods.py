@@ -71,6 +71,8 @@ def test_the_seed_decides_how_parts_start():
 )
 def test_what_can_be_cached(name, image, text):
     assert cacheable(build_model(f"clipseg/{name}", "nano")) == {"image": image, "text": text}
+    stages = {"image": image, "text": text}
+    assert count(f"clipseg/{name}", "base")["cached"] == [stage for stage, whole in stages.items() if whole]
 
 
 def test_layer_range_and_rank_are_options():

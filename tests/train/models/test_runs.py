@@ -26,7 +26,7 @@ def saved(tmp_path, name, **changes):
 def test_save_and_load(tmp_path, name):
     model = saved(tmp_path, name)
     again, info = load_run(tmp_path)
-    assert info["method"] == name and info["image_size"] == 32
+    assert info["method"] == name and info["image_size"] == model.image_size
     for key, value in model.state_dict().items():
         assert torch.equal(value, again.state_dict()[key]), key
 

@@ -9,13 +9,19 @@ from vlseg.deploy.errors import UserError
 from vlseg.train.models.fold import fold
 from vlseg.train.models.grafts import trained_parameters
 from vlseg.train.models.methods import build_model, cacheable, count
+from vlseg.train.models.parts import see
 from vlseg.train.models.prompts import Place, Upsampler
+from vlseg.train.models.room import with_room
 from vlseg.train.models.runs import load_run, save_run
 
-LEARNERS = ["coop", "vpt", "maple", "shared-attention", "shared-separate"]
+LEARNERS = ["coop", "cocoop", "vpt", "maple", "shared-attention", "shared-separate"]
 COUNTS = [  # TuneVLSeg at T = 4, widths 512 and 768
     ("coop", {}, 22_528),
     ("coop", {"depth": 1}, 2_048),
+    ("cocoop", {}, 749_760),
+    ("cocoop", {"depth": 1}, 68_160),
+    ("cocoop", {"low_rank": True}, 749_056),
+    ("cocoop", {"low_rank": True, "depth": 1}, 68_096),
     ("vpt", {}, 33_792),
     ("vpt", {"depth": 1}, 3_072),
     ("maple", {}, 941_248),
@@ -93,7 +99,7 @@ def test_a_copy_reads_its_own_learner(name, inputs):
         assert not torch.allclose(other(*inputs), before)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", [name for name in LEARNERS if name != "cocoop"])
 def test_folding_changes_nothing(name):
     model = build_model(f"clipseg/{name}", "nano", upsampler=True).double()
     pixels, words = torch.randn(2, 3, 32, 32).double(), sentences(model, "polyp", "a red lesion")
@@ -118,7 +124,7 @@ def test_words_for_prompts_are_the_librarys_words():
 def test_a_full_sentence_loses_its_middle_and_keeps_its_end():
     model = build_model("clipseg/coop", "nano", tokens=5)
     ids, mask = sentences(model, "lesion " * 90, "polyp")
-    room, room_mask = model._with_room(ids, mask)
+    room, room_mask = with_room(ids, mask, 5, model.tokenizer.context)
     assert room.shape == ids.shape == (2, 77)
     assert torch.equal(room[:, 6:76], ids[:, 1:71]) and torch.equal(room[:, 0], ids[:, 0])
     assert not room[:, 1:6].any() and (room[:, -1] == model.tokenizer.end).all()
@@ -158,16 +164,24 @@ def test_logits_come_from_the_patches_alone(inputs):
 
 @pytest.mark.parametrize(
     ("name", "image", "text"),
-    [("coop", True, False), ("vpt", False, True), ("maple", False, False), ("shared-attention", False, False)],
+    [
+        ("coop", True, False),
+        ("cocoop", True, False),
+        ("vpt", False, True),
+        ("maple", False, False),
+        ("shared-attention", False, False),
+    ],
 )
 def test_what_can_be_cached_is_what_training_leaves_alone(name, image, text, inputs):
     model = build_model(f"clipseg/{name}", "nano")
     assert cacheable(model) == {"image": image, "text": text}
     with torch.no_grad():
-        before = model.image_states(inputs[0]), model.text_states(*inputs[1:])
+        seen = see(model, inputs[0])
+        before = seen.states, model.text_states(*inputs[1:], *seen.context)
         for parameter in trained_parameters(model).values():
             parameter.add_(torch.randn_like(parameter))
-        after = model.image_states(inputs[0]), model.text_states(*inputs[1:])
+        seen = see(model, inputs[0])
+        after = seen.states, model.text_states(*inputs[1:], *seen.context)
     assert [torch.equal(a, b) for a, b in zip(before, after, strict=True)] == [image, text]
 
 
@@ -187,6 +201,7 @@ def test_only_the_paper_lets_prompts_attend_to_each_other(fidelity, coupled):
         ("maple", "released", "mix"),
         ("vpt", "released", "add"),
         ("coop", "released", "unused"),
+        ("cocoop", "released", "unused"),
         ("coop", "paper", "mix"),
     ],
 )
