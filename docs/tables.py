@@ -63,7 +63,17 @@ def base() -> str:
     return table(["figure", "reached", "goal"], lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"accuracy": accuracy, "base": base}
+def latency() -> str:
+    """Ratios of interleaved pairs, wall clock: the newest row of each measurement."""
+    newest = {row["measurement"]: row for row in rows("export") if row["clock"] == "wall"}
+    lines = [
+        [what, f"{float(row['ratio']):.3f}", f"{float(row['low']):.3f} to {float(row['high']):.3f}", row["goal"]]
+        for what, row in newest.items()
+    ]
+    return table(["ratio", "median", "95 % interval", "goal, at most"], lines)
+
+
+TABLES: dict[str, Callable[[], str]] = {"accuracy": accuracy, "base": base, "latency": latency}
 
 
 def render(text: str) -> str:
