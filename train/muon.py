@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,8 +31,10 @@ class Muon(torch.optim.Optimizer):
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:
-        """Update every matrix that has a gradient, those of one shape together."""
+    def step(self, closure: Any = None) -> Any:
+        """Update every matrix that has a gradient, those of one shape together; `closure` as torch's optimisers."""
+        with torch.enable_grad():
+            loss = closure() if closure else None
         for group in self.param_groups:
             shapes: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
@@ -42,6 +45,7 @@ class Muon(torch.optim.Optimizer):
                 rate = 0.2 * max(shape) ** 0.5 * group["lr"]  # so that an update is as large as AdamW's
                 for parameter, direction in zip(matrices, directions, strict=True):
                     parameter.mul_(1 - group["lr"] * group["weight_decay"]).sub_(direction, alpha=rate)
+        return loss
 
     def _momentum(self, parameter: nn.Parameter, keep: float) -> Tensor:
         assert parameter.grad is not None
