@@ -417,7 +417,7 @@ def kernels_compile(
     from .kernels.compile import compile_all
 
     with _one_sentence():
-        facts = compile_all(arch, out, ptx, cubin=cubin)
+        facts = compile_all(arch, out, ptx, cubin=cubin, progress=_progress("kernel"))
     _say(f"{out}: {len(facts)} kernels for sm_{arch}")
 
 

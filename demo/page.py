@@ -83,7 +83,7 @@ def start(models: Models, scratch: Path, host: str, port: int) -> gr.Blocks:
 
 def build(models: Models, scratch: Path) -> gr.Blocks:
     """Return the page, not yet served. `scratch` receives the drawn examples."""
-    with gr.Blocks(title="vlseg", analytics_enabled=False, delete_cache=(300, 1800)) as page:
+    with gr.Blocks(title="vlseg", analytics_enabled=False, fill_width=True, delete_cache=(300, 1800)) as page:
         gr.Markdown(TITLE, elem_id="title")
         with gr.Row(elem_id="model"):
             bundle, about = _bundles(models)
@@ -108,7 +108,7 @@ def _question(models: Models, scratch: Path) -> tuple[gr.Image, gr.Textbox, gr.B
     sources = ["upload", "clipboard", "webcam"]
     image = picture_input(elem_id="picture", label="Picture", sources=sources, height=HEIGHT)
     known = models.manifests[models.names[0]].fixed_prompts
-    prompt = gr.Textbox(label="Prompt", placeholder=_placeholder(known), max_lines=3)
+    prompt = gr.Textbox(elem_id="prompt", label="Prompt", placeholder=_placeholder(known), max_lines=3)
     ask = gr.Button("Segment", variant="primary")
     _examples(write_examples(scratch), image, prompt)
     return image, prompt, ask

@@ -5,9 +5,10 @@ from gradio.themes import Base
 FONT = ("ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
-# the mask leaves as much room below as the picture has buttons there, so that the two stand at one height
+# the mask leaves as much room below as the picture has buttons there, so that the two stand at one height;
+# a box of one line sends the prompt on Enter, yet a sentence may need two
 CSS = """
-.gradio-container { max-width: 1180px !important; margin: 0 auto !important; }
+.gradio-container { max-width: 1040px !important; margin: 0 auto !important; }
 #title h1 { font-size: 1.6rem; font-weight: 650; letter-spacing: -0.02em; margin: 0.4rem 0 0; }
 #title p { color: var(--body-text-color-subdued); margin: 0.2rem 0 0; max-width: 80ch; }
 #model { align-items: center; margin-top: -0.4rem; }
@@ -23,6 +24,7 @@ CSS = """
 .stages dd + dd { text-align: right; font-variant-numeric: tabular-nums; }
 .stages dd { align-self: center; }
 .stages i { display: block; height: 0.5rem; min-width: 2px; border-radius: 3px; background: var(--color-accent); }
+#prompt textarea { min-height: 3.9rem !important; }
 #area { flex: 1 1 9rem; }
 #time { flex: 2 1 16rem; }
 """

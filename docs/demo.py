@@ -1,10 +1,9 @@
 """Make docs/demo.png: the demo's page on a bundle, asked about one of its drawn examples, in a headless Chromium.
 
-python docs/demo.py quickstart/bundle [--example 0]
+python docs/demo.py quickstart/bundle [--example 1]
 """
 
 import argparse
-import io
 import shutil
 import socket
 import subprocess
@@ -14,27 +13,26 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 HERE = Path(__file__).parent
 # times belong to one machine at one moment, so they are no part of a picture in the documentation
 HIDDEN = "#readings, #note { display: none !important; }"
-VIEW = {"width": 1120, "height": 800}
+VIEW = {"width": 1080, "height": 800}
 
 
 def main() -> None:
     """Serve the page, take the picture, stop."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("--example", type=int, default=0)
+    parser.add_argument("--example", type=int, default=1)
     parser.add_argument("--out", type=Path, default=HERE / "demo.png")
     given = parser.parse_args()
     port = free_port()
     start = "from vlseg.cli import main; main()"
     server = subprocess.Popen([sys.executable, "-c", start, "demo", str(given.bundle), "--port", str(port)])
     try:
-        given.out.write_bytes(small(picture(f"http://127.0.0.1:{port}", given.example, server)))
+        given.out.write_bytes(picture(f"http://127.0.0.1:{port}", given.example, server))
     finally:
         server.terminate()
 
@@ -51,7 +49,7 @@ def picture(url: str, example: int, server: subprocess.Popen) -> bytes:
     wait_for(url, server)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
-        page = browser.new_page(viewport=VIEW, device_scale_factor=1.5)
+        page = browser.new_page(viewport=VIEW, device_scale_factor=1)
         page.set_default_timeout(120_000)
         page.goto(url)
         ask(page, example)
@@ -82,13 +80,6 @@ def wait_for(url: str, server: subprocess.Popen, seconds: float = 300) -> None:
         except (urllib.error.URLError, TimeoutError):
             time.sleep(0.5)
     raise SystemExit(f"the page did not come up at {url}")
-
-
-def small(png: bytes) -> bytes:
-    """Return the picture with 256 colours, a third of the bytes."""
-    file = io.BytesIO()
-    Image.open(io.BytesIO(png)).convert("RGB").quantize(256).save(file, "PNG", optimize=True)
-    return file.getvalue()
 
 
 if __name__ == "__main__":

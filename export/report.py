@@ -57,10 +57,16 @@ def render(report: dict[str, Any], pictures: Sequence[Shown], out: Path) -> str:
         lstrip_blocks=True,
     )
     environment.filters["mb"] = lambda size: f"{size / 1e6:.2f} MB"
+    environment.filters["duration"] = duration
     environment.filters["plot"] = plot
     return environment.get_template(TEMPLATE).render(
         r=report, pictures=pictures, latency=latency(report["bench"]), out=out
     )
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a reader says it: seconds up to two minutes, then minutes to a tenth."""
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.1f} minutes"
 
 
 def latency(bench: dict[str, Any]) -> list[dict[str, Any]]:

@@ -1,11 +1,12 @@
 """The resource report: registers, spills and shared memory of every variant, told by the assembler, no GPU needed."""
 
+import csv
 import multiprocessing
 import os
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, NamedTuple
 
 import triton
 
-from .compile import Compiled, check_architecture, compile_variant, strip_hidden
+from .compile import Compiled, Progress, check_architecture, compile_variant, strip_hidden
 from .sites import plugin_variants, torch_variants
 from .variants import ARCHITECTURES, SHARED_LIMIT, TORCH_ARCHITECTURES, Variant
 
@@ -25,8 +26,6 @@ TRITON_OPTIONS = ("--regAllocOptLevel=2",)
 
 FEW = 16
 """Compiles that are done sooner here than by processes that first load torch and triton."""
-
-Progress = Callable[[int, int], None]
 
 
 class Task(NamedTuple):
@@ -88,6 +87,27 @@ def report(compiled: Compiled, arch: int | None = None) -> dict[str, Any]:
         "warps": variant.warps,
     }
     return row | {"passed": passes(row)}
+
+
+def condensed(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the most of everything for each kernel, kind of variant, dtype and architecture, `count` shapes each."""
+    found: dict[tuple, dict[str, Any]] = {}
+    for row in rows:
+        names = ("kernel", "variant", "dtype", "arch")
+        most = found.setdefault(tuple(row[name] for name in names), {name: row[name] for name in names} | {"count": 0})
+        most["count"] += 1
+        for name in ("registers", "spill_bytes", "shared_bytes"):
+            most[name] = max(most.get(name, 0), row[name])
+    return list(found.values())
+
+
+def write_condensed(rows: Iterable[dict[str, Any]], path: Path) -> None:
+    """Write `condensed` as a CSV, with the version of Triton, which brings both assemblers."""
+    lines = [row | {"triton": triton.__version__} for row in condensed(rows)]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, lines[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
 
 
 def passes(row: dict[str, Any]) -> bool:

@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from .sites import plugin_variants
 from .variants import ARCHITECTURES, Variant
 
 FACTS = "kernels.json"
+Progress = Callable[[int, int], None]
 
 PTX_VERSIONS = {"12.6": 85, "13.0": 90, "13.2": 92}
 """The newest PTX that a driver of a CUDA version compiles: JetPack 6 has 12.6, JetPack 7 has 13.0 and up."""
@@ -146,6 +147,7 @@ def compile_all(
     *,
     cubin: bool = False,
     variants: Iterable[Variant] | None = None,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Write the PTX of every plugin variant for one architecture into the folder `out`, and return its facts.
 
@@ -155,6 +157,7 @@ def compile_all(
         ptx_version: 85, 90 or 92, what the target's driver compiles; by default the oldest for the architecture.
         cubin: whether to write the machine code too.
         variants: what to compile; by default every plugin variant.
+        progress: is told how many are done, of how many.
 
     Raises:
         ValueError: an unknown architecture or PTX version, or a folder that holds something else.
@@ -168,9 +171,11 @@ def compile_all(
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as fresh:
         folder = Path(fresh) / out.name
         folder.mkdir()
-        rows = [
-            _write(compile_variant(v, arch, version), folder, version, cubin) for v in variants or plugin_variants()
-        ]
+        rows, wanted = [], list(variants or plugin_variants())
+        for done, variant in enumerate(wanted, start=1):
+            rows.append(_write(compile_variant(variant, arch, version), folder, version, cubin))
+            if progress is not None:
+                progress(done, len(wanted))
         (folder / FACTS).write_text(json.dumps(rows, indent=1) + "\n")
         if out.exists():
             shutil.rmtree(out)

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from vlseg.deploy.stats import summary
-from vlseg.export.report import STAGES, Shown, data_uri, latency, plot, render
+from vlseg.export.report import STAGES, Shown, data_uri, duration, latency, plot, render
 
 VOID = {"meta", "link", "img", "br", "path", "use", "rect"}
 
@@ -117,3 +117,8 @@ def test_a_missing_figure_is_an_error(report, shown):
     del report["dice_after"]
     with pytest.raises(jinja2.UndefinedError, match="dice_after"):
         render(report, [shown], Path("quickstart"))
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(9.6, "10 seconds"), (119.0, "119 seconds"), (198.0, "3.3 minutes")])
+def test_a_duration_is_said_in_its_unit(seconds, said):
+    assert duration(seconds) == said

@@ -2,10 +2,13 @@
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 pytest.importorskip("triton")
+
+import triton
 
 from vlseg.kernels import check, sites, variants
 from vlseg.kernels import compile as ahead
@@ -139,8 +142,12 @@ def test_hidden_parameters_in_use_are_not_stripped():
 
 
 @pytest.mark.slow  # about a second of each core for two of some 770 compiles
-def test_every_variant_on_every_architecture_is_within_the_gate():
+def test_every_variant_on_every_architecture_is_within_the_gate(tmp_path):
     rows = check.check()
     plugins, torch = len(sites.plugin_variants()), len(sites.torch_variants())
     assert len(rows) == plugins * len(variants.ARCHITECTURES) + torch * len(variants.TORCH_ARCHITECTURES)
     assert [row for row in rows if not row["passed"]] == []
+    check.write_condensed(rows, tmp_path / "resources.csv")
+    kept = (Path(check.__file__).parent / "resources.csv").read_text()
+    if kept.splitlines()[-1].endswith(f",{triton.__version__}"):
+        assert (tmp_path / "resources.csv").read_text() == kept, "the tiles changed: write kernels/resources.csv again"

@@ -43,6 +43,7 @@ def tiny_rows(tmp_path_factory):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_benchmark_runs_blind_at_tiny_sizes(tiny_rows):
     assert all("failed" not in row["note"] and "not measured" not in row["note"] for row in tiny_rows)
     forms = {(row["op"], row["form"]) for row in tiny_rows if row["impl"] == "fused"}
@@ -56,6 +57,7 @@ def test_the_benchmark_runs_blind_at_tiny_sizes(tiny_rows):
     assert {row["pass"] for row in tiny_rows} == {"forward", "forward+backward"}
 
 
+@pytest.mark.slow
 def test_every_row_holds_work_ceilings_and_shares(tiny_rows):
     for row in tiny_rows:
         seconds, moved, flops = 1e-3 * float(row["ms_p50"]), int(row["bytes"]), int(row["flops"])

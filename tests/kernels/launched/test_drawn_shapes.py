@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vlseg.kernels import ops
 
 relaxed = settings(
-    deadline=None, derandomize=True, max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None, derandomize=True, max_examples=5, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 
 

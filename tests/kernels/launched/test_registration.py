@@ -47,6 +47,18 @@ def test_opcheck_of_the_fusion(draw, text_tokens):
     torch.library.opcheck(library.text_pooling_op, (text, vision, *rest, 1, eps, torch.float32), test_utils=which)
 
 
+@pytest.mark.parametrize("text_tokens", [1, 9])
+def test_opcheck_of_the_fusions_backwards(draw, text_tokens):
+    vision, text = draw(1, 5, 16).detach(), draw(1, text_tokens, 16).detach()
+    weights = [t.detach() for t in attention(draw)], [t.detach() for t in (*norm(draw)[:2], *norm(draw)[:2])]
+    rest = (1, [1e-5, 1e-5], torch.float32)
+    which = ("test_schema", "test_faketensor")
+    fusion = (vision.clone(), vision, text, *weights, draw(16).detach(), None, *rest)
+    torch.library.opcheck(library.gated_cross_attention_backward_op, fusion, test_utils=which)
+    pooling = (text.clone(), text, vision, *weights, *rest)
+    torch.library.opcheck(library.text_pooling_backward_op, pooling, test_utils=which)
+
+
 class Adapter(torch.nn.Module):
     def __init__(self, impl):
         super().__init__()
