@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "demo.png")
     given = parser.parse_args()
     port = free_port()
-    start = "from vlseg.cli import main; main()"
+    start = "from vlseg.cli.door import main; main()"
     server = subprocess.Popen([sys.executable, "-c", start, "demo", str(given.bundle), "--port", str(port)])
     try:
         given.out.write_bytes(picture(f"http://127.0.0.1:{port}", given.example, server))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 import vlseg.quickstart as road
-from vlseg.cli import main
+from vlseg.cli.door import main
 from vlseg.train.clinic import write_dataset
 from vlseg.train.fit import fit
 from vlseg.train.recipe import Recipe

@@ -207,7 +207,7 @@ def test_a_remote_name_without_a_network(drawn_data, tmp_path):
     words = ("train", "clipseg/dense-vl", "--size", "base", "--data", drawn_data, "--out", tmp_path / "run")
     nowhere = {"HF_ENDPOINT": "http://127.0.0.1:9", "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
-        [sys.executable, "-c", "from vlseg.cli import main; main()", *map(str, words)],
+        [sys.executable, "-c", "from vlseg.cli.door import main; main()", *map(str, words)],
         env=os.environ | nowhere,
         capture_output=True,
         text=True,

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import typer
 
-from vlseg.cli import app
+from vlseg.cli.door import app
 from vlseg.deploy.pixels import read_image
 from vlseg.train.models import methods
 
-VLSEG = [sys.executable, "-c", "from vlseg.cli import main; main()"]
+VLSEG = [sys.executable, "-c", "from vlseg.cli.door import main; main()"]
 COMMANDS = (
     "methods",
     "train",
@@ -43,7 +43,7 @@ NANO = ("--size", "nano", "--set", "max_epochs=2", "--set", "min_epochs=1", "--s
 
 
 def vlseg(*words, bare=False):
-    command = [sys.executable, "-c", BARE + "from vlseg.cli import main; main()"] if bare else VLSEG
+    command = [sys.executable, "-c", BARE + "from vlseg.cli.door import main; main()"] if bare else VLSEG
     return subprocess.run([*command, *map(str, words)], capture_output=True, text=True, timeout=300)
 
 
@@ -155,7 +155,7 @@ def test_nothing_of_the_data_leaks_into_a_bundle(walked):
 
 def interrupted(words, after: str) -> subprocess.Popen:
     """Start `vlseg`, wait for a line that holds `after`, send SIGINT, and return the process once it is over."""
-    command = [sys.executable, "-c", LISTENING + "from vlseg.cli import main; main()", *map(str, words)]
+    command = [sys.executable, "-c", LISTENING + "from vlseg.cli.door import main; main()", *map(str, words)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stderr
     told = []
@@ -193,7 +193,7 @@ def test_control_c_in_the_quickstart_leaves_nothing(tmp_path):
 def test_two_processes_through_the_door(drawn_data, tmp_path):
     """Both print nothing but one JSON; the script is a file, which the second process is started from."""
     script = tmp_path / "vlseg"
-    script.write_text("from vlseg.cli import main\nmain()\n")
+    script.write_text("from vlseg.cli.door import main\nmain()\n")
     words = ("train", "clipseg/dense-v", "--data", drawn_data, "--out", tmp_path / "run", *NANO, "--devices", "2")
     done = subprocess.run(
         [sys.executable, script, *map(str, words), "--json"],
@@ -225,7 +225,7 @@ def test_the_device_install_alone(walked, tmp_path):
     subprocess.run([python, "-m", "pip", "install", "-q", *needed], check=True)
 
     def on_device(*words):
-        command = [python, "-c", "from vlseg.cli import main; main()", *map(str, words)]
+        command = [python, "-c", "from vlseg.cli.door import main; main()", *map(str, words)]
         environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path / "path"), "PYTHONDONTWRITEBYTECODE": "1"}
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
 

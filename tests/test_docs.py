@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from vlseg.cli import app
+from vlseg.cli.door import app
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -66,5 +66,5 @@ def test_readme_is_a_runway():
 
 def test_readme_names_every_room_and_file_at_the_top():
     text = (ROOT / "README.md").read_text()
-    for room in ("kernels/", "deploy/", "train/", "export/", "demo/", "cli.py", "quickstart.py", "docs/", "tests/"):
+    for room in ("kernels/", "deploy/", "train/", "export/", "demo/", "cli/", "quickstart.py", "docs/", "tests/"):
         assert room in text, room

@@ -17,6 +17,8 @@ from .sentences import WORDS, Phrase
 
 PATCH = 8
 LOOKS = ("colour", "shape", "size")
+STRESS = {"colour": 0.35, "shape": 0.75, "size": 0.35, "place": 0.35}
+"""How often a training sentence mentions each trait: shapes are the hardest to learn."""
 
 
 @dataclass
@@ -122,7 +124,7 @@ def look_at(scene: Scene, stage: Stage, rng: np.random.Generator) -> list[View]:
 def ask_about(view: View, rng: np.random.Generator) -> Question:
     """One question about a scene, two times in three about something that shows in the view."""
     seen = view.seen
-    return ask(view.scene, rng, about=seen if seen and rng.random() < 2 / 3 else None)
+    return ask(view.scene, rng, about=seen if seen and rng.random() < 2 / 3 else None, chances=STRESS)
 
 
 def compose(views: list[View], asked: list[list[Question]], tokenizer: Tokenizer) -> Batch:

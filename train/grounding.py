@@ -91,6 +91,16 @@ def depth(model: Library) -> int:
     return max(model.extract_layers) + 1
 
 
+def attend(model: Library, tokens: int) -> None:
+    """Choose how attention is computed on a CPU: torch's fused form has a backward that is slow for short sequences.
+
+    The vision tower's few sequences are faster as plain products, the decoder's many up to some 200 tokens.
+    """
+    model.clip.vision_model.config._attn_implementation = "eager"
+    for layer in model.decoder.layers:
+        layer.self_attn.config._attn_implementation = "eager" if tokens <= 200 else "sdpa"
+
+
 def unused(name: str, model: Library) -> bool:
     """Does the parameter of this name never reach the mask: late layers, the image's own embedding, the scale?"""
     late = range(depth(model), len(model.clip.vision_model.encoder.layers))
@@ -100,6 +110,7 @@ def unused(name: str, model: Library) -> bool:
 
 def mask_loss(logits: Tensor, masks: Tensor) -> Tensor:
     """1.5 x soft Dice + binary cross-entropy of (B, S, S); the smoothing (1 % of the area) lets empty masks count."""
+    logits = logits.float()
     probability, smooth = logits.sigmoid(), 0.01 * masks[0].numel()
     both, total = (probability * masks).sum((1, 2)), probability.sum((1, 2)) + masks.sum((1, 2))
     dice = 1 - (2 * both + smooth) / (total + smooth)
@@ -132,7 +143,7 @@ class Hints(nn.Module):
 
     def _patch(self, activation: Tensor, batch: Batch) -> Tensor:
         """Cross-entropy of the traits of covered patches and of being covered at all, distance to the object's form."""
-        *looks, covered, forms = self.patch(activation[:, 1:]).split([*self.looks, 1, FORMS], dim=-1)
+        *looks, covered, forms = self.patch(activation[:, 1:]).float().split([*self.looks, 1, FORMS], dim=-1)
         traits, truth = batch.patches, batch.forms.transpose(1, 2)
         loss = F.binary_cross_entropy_with_logits(covered[..., 0], (traits[:, 1] >= 0).float())
         for i, part in enumerate(looks):
@@ -144,7 +155,7 @@ class Hints(nn.Module):
 
     def _word(self, sentence: Tensor, words: Tensor) -> Tensor:
         """Cross-entropy of the traits that a sentence mentions (the last class: not mentioned)."""
-        parts = self.word(sentence).split(self.said, dim=-1)
+        parts = self.word(sentence).float().split(self.said, dim=-1)
         return torch.stack([F.cross_entropy(part, words[:, i]) for i, part in enumerate(parts)]).sum()
 
     def _match(self, tokens: list[Tensor], masks: Tensor) -> Tensor:

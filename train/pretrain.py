@@ -24,7 +24,7 @@ from ..deploy.files import atomic_write
 from ..deploy.words import Tokenizer
 from . import scenes
 from .drawn_batch import Batch, Stage, compose, draw_batch, whole
-from .grounding import Hints, Library, mask_loss, predict, unused
+from .grounding import Hints, Library, attend, mask_loss, predict, unused
 from .models.sizes import TINY
 from .muon import Muon
 from .sentences import WORDS, say
@@ -136,8 +136,10 @@ class Learner:
 
     def step(self, batch: Batch, done: float, clock: float) -> tuple[float, dict[str, float]]:
         """One step; `clock`, this process' share of the time done, comes back averaged over all, with the losses."""
-        out = predict(self.model, batch)
-        losses = {"mask": mask_loss(out.logits, batch.masks), **self.hints.losses(batch, out)}
+        attend(self.model, batch.places.shape[1])
+        with torch.autocast("cpu", torch.bfloat16):
+            out = predict(self.model, batch)
+            losses = {"mask": mask_loss(out.logits, batch.masks), **self.hints.losses(batch, out)}
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=True)
         weighted = [weight * losses[name] for name, weight in (("mask", 1.0), *self.recipe.hints)]

@@ -5,7 +5,7 @@ Everything is a function of a `numpy.random.Generator`. Lengths are fractions of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -46,6 +46,9 @@ CELLS: dict[str, tuple[float, float]] = dict(
     zip(PLACES, [(x, y) for y in (0.2, 0.5, 0.8) for x in (0.2, 0.5, 0.8)], strict=True)
 )
 CONTRAST = 0.28
+Chances = Mapping[str, float]
+EVEN: Chances = dict.fromkeys(WORDS, 0.5)
+"""How often a sentence mentions each trait."""
 
 
 @dataclass(frozen=True)
@@ -105,20 +108,21 @@ def ask(
     absent: float = 0.15,
     bare: float = 0.08,
     about: Sequence[Blob] | None = None,
+    chances: Chances = EVEN,
 ) -> Question:
     """One question about a scene, never with a pair of words that is held out.
 
     `absent` and `bare` are the shares of sentences about an object that is not there, and of those that name no trait;
-    `about` are the objects whose traits the others name (None: any of the scene).
+    `about` are the objects whose traits the others name (None: any of the scene), each with its chance of `chances`.
     """
     kind, about = rng.random(), about or scene.blobs
     if kind < bare:
         return Question(Phrase(), say_any(rng), scene.mask(Phrase()))
     if kind < bare + absent:
-        phrase = absent_phrase(scene, rng, about=about)
+        phrase = absent_phrase(scene, rng, about=about, chances=chances)
     else:
-        phrase = present_phrase(scene, rng, telling=True, tries=12, about=about)
-        phrase = phrase or present_phrase(scene, rng, about=about)
+        phrase = present_phrase(scene, rng, telling=True, tries=12, about=about, chances=chances)
+        phrase = phrase or present_phrase(scene, rng, about=about, chances=chances)
     phrase = phrase or Phrase(size=about[0].traits.size)
     return Question(phrase, say(phrase, scene.count(phrase), rng), scene.mask(phrase))
 
@@ -131,6 +135,7 @@ def present_phrase(
     telling: bool = False,
     tries: int = 40,
     about: Sequence[Blob] | None = None,
+    chances: Chances = EVEN,
 ) -> Phrase | None:
     """A phrase true of some object: with a held-out pair of words, or (by default) without. None if none is found.
 
@@ -138,14 +143,19 @@ def present_phrase(
     """
     about = about or scene.blobs
     for _ in range(tries):
-        phrase = _mention(_pick(about, rng).traits, rng)
+        phrase = _mention(_pick(about, rng).traits, rng, chances)
         if phrase.said and phrase.held_out == held_out and not (telling and scene.count(phrase) == len(scene.blobs)):
             return phrase
     return None
 
 
 def absent_phrase(
-    scene: Scene, rng: np.random.Generator, *, tries: int = 40, about: Sequence[Blob] | None = None
+    scene: Scene,
+    rng: np.random.Generator,
+    *,
+    tries: int = 40,
+    about: Sequence[Blob] | None = None,
+    chances: Chances = EVEN,
 ) -> Phrase | None:
     """A phrase that is a word away from some object of `about` (None: of all) and true of none, without held-out pairs.
 
@@ -153,7 +163,7 @@ def absent_phrase(
     """
     about = about or scene.blobs
     for _ in range(tries):
-        phrase = _mention(_pick(about, rng).traits, rng)
+        phrase = _mention(_pick(about, rng).traits, rng, chances)
         if not phrase.said:
             continue
         name = phrase.said[rng.integers(len(phrase.said))]
@@ -163,8 +173,8 @@ def absent_phrase(
     return None
 
 
-def _mention(traits: Phrase, rng: np.random.Generator) -> Phrase:
-    phrase = traits.only(tuple(name for name in WORDS if rng.random() < 0.5))
+def _mention(traits: Phrase, rng: np.random.Generator, chances: Chances) -> Phrase:
+    phrase = traits.only(tuple(name for name in WORDS if rng.random() < chances[name]))
     if phrase.place and " " in phrase.place and rng.random() < 0.4:
         phrase = phrase.with_word("place", _pick(phrase.place.split(), rng))
     return phrase

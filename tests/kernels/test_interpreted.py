@@ -36,7 +36,7 @@ def test_every_operator_in_the_interpreter(marked, least):
 def tiny_rows(tmp_path_factory):
     """The rows of the whole GPU path at tiny sizes, every implementation."""
     out = tmp_path_factory.mktemp("rows")
-    door = "from vlseg.cli import main; main()"
+    door = "from vlseg.cli.door import main; main()"
     done = interpreted(["-c", door, "kernels", "bench", "--tiny", "--out", str(out)], timeout=900)
     assert done.returncode == 0, done.stderr[-2000:]
     with open(out / "kernels.csv", newline="") as file:
