@@ -12,7 +12,7 @@ import onnx
 import torch
 from torch import nn
 
-from ..deploy.engine import OnnxRuntime
+from ..deploy.engines.ort import OnnxRuntime
 from ..deploy.errors import UserError
 from ..deploy.stats import Ratio, paired_ratio
 from ..train.models.adapters import Bottleneck, FromHidden

@@ -119,7 +119,8 @@ class Subject:
         """Return the exported model in ONNX Runtime, copies to and from the device included."""
         import onnx
 
-        from ..deploy.engine import ENGINES
+        from ..deploy.engines.cuda import CudaRuntime
+        from ..deploy.engines.ort import OnnxRuntime
         from .graph import to_onnx
         from .parts import sources_of
         from .precision import in_precision
@@ -131,7 +132,7 @@ class Subject:
         for part in ("image", "decoder"):
             module = in_precision(sources[part].module, "fp16" if on_gpu else "fp32")
             onnx.save(to_onnx(replace(sources[part], module=module)), folder / f"{part}.onnx")
-            engines[part] = ENGINES["onnxruntime-cuda" if on_gpu else "onnxruntime"](folder / f"{part}.onnx", None)
+            engines[part] = (CudaRuntime if on_gpu else OnnxRuntime)(folder / f"{part}.onnx")
         pixels, text = (tensor.float().cpu().numpy() for tensor in (self.pixels, self.text))
 
         def run() -> object:

@@ -88,7 +88,10 @@ def blocked(code: str) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("module", [f"vlseg.deploy.{p.stem}" for p in sorted((ROOT / "deploy").glob("*.py"))])
+DEPLOY = [".".join(["vlseg", *p.relative_to(ROOT).with_suffix("").parts]) for p in (ROOT / "deploy").rglob("*.py")]
+
+
+@pytest.mark.parametrize("module", sorted(DEPLOY))
 def test_deploy_loads_without_torch(module):
     result = blocked(f"import {module}")
     assert result.returncode == 0, result.stderr

@@ -7,7 +7,10 @@ import onnx
 import pytest
 
 from vlseg.deploy import engine
-from vlseg.deploy.engine import OnnxRuntime, available_engines, choose_engine, open_engines
+from vlseg.deploy.engine import Kind, available_engines, choose_engine, open_engines
+from vlseg.deploy.engines import cuda
+from vlseg.deploy.engines.cuda import CudaRuntime
+from vlseg.deploy.engines.ort import OnnxRuntime
 from vlseg.deploy.errors import EngineError
 from vlseg.deploy.manifest import Manifest
 
@@ -77,25 +80,25 @@ def test_open_engines_opens_the_parts(toy_bundle, fixed_bundle):
 def test_what_was_opened_is_closed_when_the_next_fails(toy_bundle, monkeypatch):
     closed = []
 
-    def opener(path, threads):
-        if path.name == "decoder.onnx":
+    def opener(part):
+        if part.name == "decoder":
             raise EngineError("no")
-        return SimpleNamespace(name="x", close=lambda: closed.append(path.name))
+        return SimpleNamespace(name="x", close=lambda: closed.append(part.path.name))
 
-    monkeypatch.setitem(engine.ENGINES, "onnxruntime", opener)
+    monkeypatch.setitem(engine.ENGINES, "onnxruntime", Kind("onnxruntime", opener, lambda: None))
     with pytest.raises(EngineError, match="no"):
         open_engines(toy_bundle, Manifest.load(toy_bundle), "onnxruntime")
     assert sorted(closed) == ["image.onnx", "text.onnx"]
 
 
 def test_an_unknown_engine_names_the_known():
-    with pytest.raises(EngineError, match="no engine 'tensorflow'; known: auto, onnxruntime, onnxruntime-cuda"):
+    with pytest.raises(EngineError, match=r"no engine 'tensorflow'; known: auto, .*onnxruntime-cuda.*, onnxruntime"):
         choose_engine("tensorflow")
 
 
 def fake_runtime(monkeypatch, providers, gpus):
-    monkeypatch.setattr(engine, "_onnxruntime", lambda: SimpleNamespace(get_available_providers=lambda: providers))
-    monkeypatch.setattr(engine, "gpus", lambda: gpus)
+    monkeypatch.setattr(cuda, "onnxruntime", lambda: SimpleNamespace(get_available_providers=lambda: providers))
+    monkeypatch.setattr(cuda, "gpus", lambda: gpus)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +132,7 @@ def test_a_provider_that_is_not_installed_is_an_error(toy_bundle):
     if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
     with pytest.raises(EngineError, match="has no CUDAExecutionProvider: `vlseg doctor`"):
-        engine.ENGINES["onnxruntime-cuda"](toy_bundle / "image.onnx", None)
+        CudaRuntime(toy_bundle / "image.onnx")
 
 
 def test_a_provider_that_does_not_start_is_an_error(toy_bundle, monkeypatch):
@@ -144,14 +147,14 @@ def test_a_provider_that_does_not_start_is_an_error(toy_bundle, monkeypatch):
         onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
     )
     with pytest.raises(EngineError, match=r"CUDAExecutionProvider did not start.*vlseg doctor"):
-        engine.ENGINES["onnxruntime-cuda"](toy_bundle / "image.onnx", None)
+        CudaRuntime(toy_bundle / "image.onnx")
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif("onnxruntime-cuda" not in available_engines(), reason="no ONNX Runtime with CUDA and a GPU")
 def test_cuda_gives_what_the_cpu_gives(toy_bundle):
     values = {"pixel_values": pixel_values(2)}
-    outs = [engine.ENGINES[name](toy_bundle / "image.onnx", None).run(values) for name in engine.ENGINES]
+    outs = [one(toy_bundle / "image.onnx").run(values) for one in (CudaRuntime, OnnxRuntime)]
     assert np.array_equal(outs[0]["image_embedding"], outs[1]["image_embedding"])
 
 

@@ -9,7 +9,7 @@ from .parts import Part, parts_of
 from .promptable import Promptable
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """One part of a model: numpy in, numpy out, on the model's device, without gradients."""
 
     name = "torch"

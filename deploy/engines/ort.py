@@ -1,0 +1,126 @@
+"""ONNX Runtime on the CPU."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ..errors import EngineError
+from .protocol import Arrays, Engine, Kind, Part
+
+INSTALL = 'ONNX Runtime is not installed: pip install "vlseg[cpu]", or "vlseg[gpu]" on a machine with an NVIDIA GPU'
+
+
+class OnnxRuntime(Engine):
+    """ONNX Runtime on one file, on the CPU or with another execution provider before it.
+
+    All graph optimisations, one operator at a time, `threads` threads within an operator (None: ONNX Runtime's
+    choice, the physical cores). Threads sleep instead of spinning between operators: a bundle has three sessions
+    that take turns, and the spinning workers of one take the cores from the next and from the rest of the device.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        threads: int | None = None,
+        providers: list[Any] | None = None,
+        name: str = "onnxruntime",
+    ):
+        self._library = onnxruntime()
+        self._path, self.name = Path(path), name
+        providers = providers or ["CPUExecutionProvider"]
+        wanted = [entry if isinstance(entry, str) else entry[0] for entry in providers]
+        if absent := [one for one in wanted if one not in self._library.get_available_providers()]:
+            raise EngineError(f"the installed ONNX Runtime has no {absent[0]}: `vlseg doctor` says what to install")
+        self._session: Any = self._open(providers, wanted, threads)
+        self._outputs = [output.name for output in self._session.get_outputs()]
+
+    def run(self, inputs: Arrays) -> Arrays:
+        """Return every output by name.
+
+        Raises:
+            EngineError: the inputs do not fit the model, or the engine is closed.
+        """
+        if self._session is None:
+            raise EngineError(f"{self._path.name} is closed: open the bundle again")
+        try:
+            return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+        except (*failures(self._library), ValueError) as error:
+            raise self._cannot_run(inputs, error) from error
+
+    def close(self) -> None:
+        """Release the session."""
+        self._session = None
+
+    def _open(self, providers: list[Any], wanted: list[str], threads: int | None) -> Any:
+        try:
+            session = self._library.InferenceSession(
+                self._path, options(self._library, threads), providers=providers, enable_fallback=0
+            )
+        except (*failures(self._library), ValueError, RuntimeError) as error:
+            raise EngineError(
+                f"{self.name} cannot open {self._path}: {first_line(error)}; export the bundle again"
+            ) from error
+        # ONNX Runtime goes on without a provider whose libraries do not load.
+        if missing := [one for one in wanted if one not in session.get_providers()]:
+            raise EngineError(
+                f"{missing[0]} did not start: its libraries were not found; `vlseg doctor` says what is missing"
+            )
+        return session
+
+    def _cannot_run(self, inputs: Arrays, error: BaseException) -> EngineError:
+        shapes = ", ".join(f"{name} {array.dtype} {array.shape}" for name, array in inputs.items())
+        return EngineError(f"{self.name} cannot run {self._path.name} on {shapes}: {first_line(error)}")
+
+
+def onnxruntime() -> ModuleType:
+    """Return the library; EngineError with the line that installs it where it is absent."""
+    try:
+        import onnxruntime as library
+    except ModuleNotFoundError as error:
+        raise EngineError(INSTALL) from error
+    return library
+
+
+def missing() -> str | None:
+    """Return what to install, or None where ONNX Runtime is there."""
+    return None if installed() else INSTALL
+
+
+def installed() -> bool:
+    """Is ONNX Runtime there? It is not imported."""
+    try:
+        return importlib.util.find_spec("onnxruntime") is not None
+    except ValueError:  # a module that a test blocked has no spec
+        return False
+
+
+def options(library: ModuleType, threads: int | None) -> Any:
+    """Return the session options that every execution provider shares."""
+    made = library.SessionOptions()
+    made.graph_optimization_level = library.GraphOptimizationLevel.ORT_ENABLE_ALL
+    made.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
+    made.inter_op_num_threads = 1
+    made.intra_op_num_threads = threads or 0
+    made.log_severity_level = 3
+    made.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return made
+
+
+def failures(library: ModuleType) -> tuple[type[BaseException], ...]:
+    """Return ONNX Runtime's own exceptions, which share no base class but Exception."""
+    state = library.capi.onnxruntime_pybind11_state
+    kinds = [value for value in vars(state).values() if isinstance(value, type) and issubclass(value, Exception)]
+    return tuple(kinds)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    return str(error).strip().splitlines()[0]
+
+
+def _open_cpu(part: Part) -> Engine:
+    return OnnxRuntime(part.path, part.threads)
+
+
+KIND = Kind("onnxruntime", _open_cpu, missing)
