@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 OUT ?= gpu_out
+# tests run in this many processes of one thread each; a file's tests stay together, for they share what is dear to make
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 export OMP_NUM_THREADS ?= 2
 
 .PHONY: install quickstart test test-all soak lint gpu
@@ -21,10 +24,10 @@ quickstart: install
 	$(BIN)/vlseg quickstart
 
 test: install
-	$(BIN)/python -m pytest -m "not slow and not soak and not gpu and not network"
+	$(PYTEST) -m "not slow and not soak and not gpu and not network"
 
 test-all: install
-	$(BIN)/python -m pytest -m "not soak and not gpu"
+	$(PYTEST) -m "not soak and not gpu"
 
 soak: install
 	$(BIN)/python -m pytest -m "soak or slow"
