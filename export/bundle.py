@@ -11,18 +11,19 @@ import numpy as np
 import onnx
 import torch
 
+from ..deploy.drawn import Case, draw_cases, with_prompts
 from ..deploy.errors import UserError
 from ..deploy.files import atomic_folder, atomic_write
 from ..deploy.manifest import MANIFEST, Manifest, fixed_file
+from ..deploy.parity import certify, refusal
 from ..deploy.segmenter import Segmenter
 from ..train.models.methods import backbone_of
 from ..train.models.parts import facts_of, parts_of
 from ..train.models.promptable import Promptable
 from ..train.models.runs import load_run
 from .choose import Folds, choose_down
-from .drawn import Case, draw_cases, with_prompts
 from .graph import OPSET, axes_of, to_onnx
-from .parity import cases_from, certify, refusal, torch_segmenter
+from .parity import cases_from, torch_segmenter
 from .parts import FILES, sources_of, tokens
 from .precision import check_precision, in_precision
 from .prepare import prepare

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..deploy.drawn import draw_cases
 from ..deploy.engine import open_engines
 from ..deploy.manifest import Manifest
 from ..deploy.rows import append_row
@@ -26,7 +27,6 @@ from ..train.models.methods import build_model
 from ..train.models.parts import parts_of
 from .bundle import Options, pack
 from .choose import Folds
-from .drawn import draw_cases
 from .timing import CLOCKS, Times, clocked, interleave
 
 Arm = Callable[[], object]

@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vlseg.deploy.drawn import SMALL, Case, draw_cases, with_prompts
 from vlseg.deploy.errors import UserError
 from vlseg.deploy.files import write_json
 from vlseg.deploy.manifest import Manifest
-from vlseg.export.drawn import SMALL, Case, draw_cases, with_prompts
-from vlseg.export.parity import LIMITS, cases_from, certify, refusal, torch_segmenter
+from vlseg.deploy.parity import LIMITS, certify, refusal
+from vlseg.export.parity import cases_from, torch_segmenter
 
 MANIFEST = Manifest("nano", "clipseg/dense-vlc", "nano", 32, (0.5, 0.5, 0.5), (0.2, 0.2, 0.2))
 
