@@ -10,6 +10,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from ..kernels import ops
+from .functions import add_functions
 from .policy import check
 
 OPSET = 20
@@ -48,13 +50,15 @@ class _Given(nn.Module):
 def to_onnx(source: Source) -> onnx.ModelProto:
     """Return the graph of a module: opset 20, every named axis dynamic, no trace of where it was built.
 
+    Each operator of `kernels` is one node in domain `vlseg`, with the function that says what it means beside it.
+
     Raises:
         UserError: an axis lost its name on the way, or the graph has an operator that some engine cannot run.
     """
     names = sorted({name for axes in source.axes.values() for name in axes.values()})
     dims = {name: torch.export.Dim(name, min=LIMITS[name][0], max=LIMITS[name][1]) for name in names}
     shapes = tuple({axis: dims[name] for axis, name in source.axes[key].items()} for key in source.inputs)
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), _quiet(), ops.preferring("node"):
         # an axis that the module specialises is an error here; torch.onnx.export alone would give it up silently
         program = torch.export.export(
             _Given(source.module), tuple(source.inputs.values()), dynamic_shapes=(shapes,), strict=False
@@ -71,6 +75,7 @@ def to_onnx(source: Source) -> onnx.ModelProto:
     model = exported.model_proto
     _name_axes(model, source)
     _clean(model)
+    add_functions(model)
     check(model, source.axes)
     return model
 

@@ -5,6 +5,7 @@ from collections import Counter
 import onnx
 
 from ..deploy.errors import UserError
+from ..kernels.nodes import DOMAIN
 
 IR_VERSION = 10
 """The newest that onnxruntime 1.23 opens, which is the newest for JetPack 6's Python 3.10."""
@@ -35,13 +36,25 @@ def check(model: onnx.ModelProto, axes: dict[str, dict[int, str]]) -> None:
 
 
 def operators(model: onnx.ModelProto) -> Counter[str]:
-    """Return how often each operator occurs, by `domain::name` outside of ONNX's own domain."""
-    return Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph.node)
+    """Return how often each operator occurs, by `domain::name` outside of ONNX's own domain.
+
+    What the functions of our own domain consist of is counted in their place.
+    """
+    bodies = {function.name: function.node for function in model.functions if function.domain == DOMAIN}
+    found: Counter[str] = Counter()
+    for node in model.graph.node:
+        inner = bodies.get(node.op_type) if node.domain == DOMAIN else None
+        found.update(_name(one) for one in ([node] if inner is None else inner))
+    return found
+
+
+def _name(node: onnx.NodeProto) -> str:
+    return f"{node.domain}::{node.op_type}" if node.domain else node.op_type
 
 
 def _version_faults(model: onnx.ModelProto) -> list[str]:
     faults = [f"ir_version {model.ir_version} above {IR_VERSION}"] if model.ir_version > IR_VERSION else []
-    foreign = [opset.domain for opset in model.opset_import if opset.domain]
+    foreign = [opset.domain for opset in model.opset_import if opset.domain not in ("", DOMAIN)]
     return faults + [f"operators of {domain}" for domain in foreign]
 
 

@@ -10,8 +10,8 @@ FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 def check_impl(impl: str) -> None:
     """Refuse an implementation that does not exist."""
-    if impl not in ("fused", "reference"):
-        raise ValueError(f"impl is {impl!r}: expected 'fused' or 'reference'")
+    if impl not in ("fused", "reference", "node"):
+        raise ValueError(f"impl is {impl!r}: expected 'fused' or 'reference' ('node' while exporting)")
 
 
 def check_activation(role: str, name: str) -> None:

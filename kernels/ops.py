@@ -4,8 +4,9 @@
 
 impl="reference"  plain PyTorch, anywhere
 impl="fused"      Triton, forward and backward, on a CUDA tensor (or a CPU tensor in Triton's interpreter)
+impl="node"       no computation: a node of the graph that is being exported (`nodes.py`)
 
-Both are differentiable, work under autocast, and neither breaks a graph of `torch.compile` or `torch.export`.
+The first two are differentiable, work under autocast, and neither breaks a graph of `torch.compile` or `torch.export`.
 """
 
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from . import checks, forms, reference
+from . import checks, forms, nodes, reference
 from .reference import Attention, Bottleneck, Fusion, Norm
 
 __all__ = [
@@ -33,7 +34,7 @@ __all__ = [
     "text_pooling",
 ]
 
-Impl = Literal["fused", "reference"]
+Impl = Literal["fused", "reference", "node"]
 
 
 _preferences: list[Impl] = []
@@ -112,7 +113,9 @@ def bottleneck(
     )
     arguments = (x, down_weight, down_bias, up_weight, up_bias)
     options = {"inner": inner, "outer": outer, "norm": norm, "scale": scale, "residual": residual}
-    if impl == "reference":
+    if impl == "node" and (left := nodes.bottleneck(*arguments, **options)) is not None:
+        return left
+    if impl != "fused":
         return reference.bottleneck(*arguments, **options)
     from . import library
 
@@ -145,6 +148,10 @@ def bottleneck_hidden(
     )
     arguments = (x, hidden, up_weight, up_bias)
     options = {"inner": inner, "outer": outer, "scale": scale, "residual": residual}
+    if impl == "node":
+        left = nodes.bottleneck(x, None, None, up_weight, up_bias, hidden=hidden, **options)
+        assert left is not None  # there is no norm that could lack a name
+        return left
     if impl == "reference":
         return reference.bottleneck_hidden(*arguments, **options)
     from . import library
@@ -191,7 +198,11 @@ def gated_cross_attention(
     checks.check_mask(mask, text)
     checks.check_alike("vision", _fusion_tensors(vision, text, attention, vision_norm, text_norm) | {"gamma": gamma})
     arguments = (vision, text, attention, vision_norm, text_norm, gamma)
-    if impl == "reference":
+    if impl == "node" and mask is None:
+        left = nodes.gated_cross_attention(vision, text, attention, text_norm, gamma)
+        if left is not None:
+            return left
+    if impl != "fused":
         return reference.gated_cross_attention(*arguments, heads=heads, mask=mask)
     from . import library
 

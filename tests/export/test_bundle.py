@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 
-from vlseg.deploy.engine import OnnxRuntime
+from vlseg.deploy.engines.ort import OnnxRuntime
 from vlseg.deploy.errors import BundleError, UserError
 from vlseg.deploy.manifest import Manifest
 from vlseg.deploy.segmenter import Segmenter
@@ -103,8 +103,18 @@ def test_the_graphs_are_plain(exported):
     _, folder, _ = exported
     for path in folder.glob("*.onnx"):
         graph = onnx.load(path)
-        assert graph.ir_version <= 10 and [(o.domain, o.version) for o in graph.opset_import] == [("", 20)]
-        assert not {"Resize", "If", "Loop"} & operators(graph).keys() and not graph.functions
+        opsets = {(one.domain, one.version) for one in graph.opset_import}
+        assert graph.ir_version <= 10 and ("", 20) in opsets and opsets <= {("", 20), ("vlseg", 1)}
+        assert not {"Resize", "If", "Loop"} & operators(graph).keys()
+
+
+def test_every_adapter_is_a_node_with_its_function(exported):
+    _, folder, _ = exported
+    counts = {"image": 2, "text": 2, "decoder": 0}
+    for name, count in counts.items():
+        graph = onnx.load(folder / f"{name}.onnx")
+        left = [node.op_type for node in graph.graph.node if node.domain == "vlseg"]
+        assert len(left) >= count and {function.name for function in graph.functions} == set(left), (name, left)
 
 
 def test_no_path_of_the_builder_leaks(exported):
