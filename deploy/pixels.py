@@ -3,33 +3,47 @@
 Training imports this file, so that a picture looks the same to the model there and in the field.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from .errors import UserError
+from .window import Window, apply_window
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 _DEEP = ("I", "F")
 _LOSSY = ("JPEG", "MPO", "WEBP")
+_PREVIEWS = ("MPO",)  # a phone's: the picture first, previews after it
 
 
-def read_image(path: Path | str) -> np.ndarray:
+def read_image(path: Path | str, window: Window | None = None, frame: int | None = None) -> np.ndarray:
     """Return a picture as uint8 RGB (H, W, 3), turned upright as its EXIF says.
 
     Gray is repeated, palette and CMYK are converted, and alpha is dropped, not composited: a background would be
-    invented colour. 16-bit and float pictures are gray; their own minimum and maximum become 0 and 255, since 12
-    bits in a 16-bit file would otherwise be black.
+    invented colour. 16-bit and float pictures are gray; `window` (low, high) becomes 0 and 255, and None is their own
+    minimum and maximum, since 12 bits in a 16-bit file would otherwise be black. `frame` chooses one of several.
 
     Raises:
-        UserError: absent, empty, truncated, not a picture, of several frames, with NaN, or above Pillow's size guard.
+        UserError: absent, empty, truncated, not a picture, of several frames without a choice, with NaN, above Pillow's
+            size guard, or a window for a picture of 8 bits.
     """
-    picture = _open(path)
+    picture = _open(path, frame)
     if picture.mode.startswith(_DEEP):
-        gray = _window(_deep(picture, path))
+        values = _deep(picture, path)
+        gray = apply_window(values, *(window or (values.min(), values.max())))
         return np.repeat(gray[..., None], 3, axis=2)
+    if window:
+        raise UserError(f"{path} has 8 bits, and a window is for deeper gray pictures: leave the window out")
     return np.array(_to_rgb(picture, path))
+
+
+def count_frames(path: Path | str) -> int:
+    """Return how many pictures a file holds; errors as `read_image`."""
+    with _reading(path), Image.open(path) as picture:
+        return 1 if picture.format in _PREVIEWS else getattr(picture, "n_frames", 1)
 
 
 def read_mask(path: Path | str) -> np.ndarray:
@@ -62,8 +76,7 @@ def to_input(
     Bilinear with antialiasing (Pillow), the aspect ignored, as CLIPSeg's own processor does; then
     (x / 255 - mean) / std.
     """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise UserError(f"image is {image.dtype} {image.shape}, expected uint8 (height, width, 3)")
+    check_image(image)
     small = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
     planes = np.asarray(small).transpose(2, 0, 1)
     scale = 1 / (255 * np.asarray(std, np.float64))
@@ -71,6 +84,12 @@ def to_input(
     out = np.multiply(planes, scale[:, None, None], dtype=np.float32, order="C", casting="unsafe")
     out -= shift[:, None, None].astype(np.float32)
     return out
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raise UserError unless a picture is uint8 (H, W, 3) with at least one pixel."""
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+        raise UserError(f"image is {image.dtype} {image.shape}, expected uint8 (height, width, 3)")
 
 
 def to_probability(logits: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -91,22 +110,31 @@ def to_mask(probability: np.ndarray, threshold: float) -> np.ndarray:
     return probability > threshold
 
 
-def _open(path: Path | str) -> Image.Image:
-    """Open, decode and turn upright; whatever Pillow says about a bad file becomes one sentence."""
+def _open(path: Path | str, frame: int | None = None) -> Image.Image:
+    """Open, decode and turn upright."""
+    with _reading(path), Image.open(path) as picture:
+        frames = 1 if picture.format in _PREVIEWS else getattr(picture, "n_frames", 1)
+        if frame is None and frames > 1:
+            raise UserError(f"{path} holds {frames} frames, expected one picture: save the frame you mean")
+        if frame is not None and not 0 <= frame < frames:
+            raise UserError(f"{path} has no frame {frame}: it holds {frames}, counted from 0")
+        if frame:
+            picture.seek(frame)
+        picture.load()
+        ImageOps.exif_transpose(picture, in_place=True)
+        return picture
+
+
+@contextmanager
+def _reading(path: Path | str) -> Iterator[None]:
+    """Turn whatever Pillow says about a bad file into one sentence."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"no image file {path}: check the path")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes), expected an image: copy it again")
     try:
-        with Image.open(path) as picture:
-            frames = getattr(picture, "n_frames", 1)
-            # A phone's MPO holds the picture first and previews after it.
-            if frames > 1 and picture.format != "MPO":
-                raise UserError(f"{path} holds {frames} frames, expected one picture: save the frame you mean")
-            picture.load()
-            ImageOps.exif_transpose(picture, in_place=True)
-            return picture
+        if path.stat().st_size == 0:
+            raise UserError(f"{path} is empty (0 bytes), expected an image: copy it again")
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = Image.MAX_IMAGE_PIXELS or 0
         raise UserError(f"{path} is larger than Pillow's guard of {limit} pixels allows: tile or shrink it") from error
@@ -142,11 +170,3 @@ def _deep(picture: Image.Image, path: Path | str) -> np.ndarray:
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds NaN or infinite values, expected finite gray values: clean it first")
     return values
-
-
-def _window(values: np.ndarray) -> np.ndarray:
-    """Stretch the range of deep gray values over 0..255 as uint8; a flat picture is black."""
-    low, high = values.min(), values.max()
-    if high == low:
-        return np.zeros(values.shape, np.uint8)
-    return np.rint((values - low) * (255 / (high - low))).astype(np.uint8)

@@ -5,16 +5,17 @@ The picture is encoded once, and asked as often as one likes.
 
 import hashlib
 from collections.abc import Hashable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from types import TracebackType
 
 import numpy as np
 
-from . import pixels
+from . import pixels, tiles
+from .answers import Result, Timings
 from .cache import Cache
+from .classes import class_map
+from .clean import KEEP, Clean
 from .engine import AUTO, Arrays, Engine, open_engines
 from .errors import EngineError, UserError
 from .fixed import by_prompt, read_fixed
@@ -24,59 +25,22 @@ from .words import Tokenizer
 
 
 @dataclass
-class Timings:
-    """Milliseconds that one call spent in each stage; a stage answered from the cache costs 0.
-
-    Reading and decoding the file is not in it: that happens before the call.
-    """
-
-    preprocess: float = 0.0
-    image: float = 0.0
-    text: float = 0.0
-    decoder: float = 0.0
-    postprocess: float = 0.0
-
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
-        """Add the milliseconds that the body takes to a stage."""
-        start = perf_counter()
-        yield
-        setattr(self, stage, getattr(self, stage) + (perf_counter() - start) * 1000)
-
-    @property
-    def total(self) -> float:
-        """Return the sum of the stages."""
-        return sum(asdict(self).values())
-
-
-@dataclass(frozen=True)
-class Result:
-    """One answer.
-
-    Attributes:
-        probability: float32 (H, W), 0..1, at the size of the picture.
-        mask: bool (H, W), where the probability is above the threshold.
-        timings: where the time went.
-    """
-
-    probability: np.ndarray
-    mask: np.ndarray
-    timings: Timings
-
-
-@dataclass
 class _Question:
-    """A picture and prompts on their way through the parts; `made` holds, for each prompt, what there is by name."""
+    """Rows of a picture and a prompt on their way through the parts; `made` holds what there is of each by name.
 
-    image: np.ndarray
+    `pictures` are the keys by which pictures are known; None where nothing of them is to be kept.
+    """
+
+    images: Sequence[np.ndarray]
     prompts: Sequence[str]
     made: list[Arrays]
-    timings: Timings = field(default_factory=Timings)
-    picture: Hashable = None
+    timings: Timings
+    pictures: Sequence[Hashable] | None = None
 
     def key(self, i: int, depends: Iterable[str]) -> Hashable:
         """Return the key of what depends on the picture, the prompt or both."""
-        return tuple(self.picture if source == "picture" else self.prompts[i] for source in sorted(depends))
+        picture = self.pictures[i] if self.pictures else id(self.images[i])
+        return tuple(picture if source == "picture" else self.prompts[i] for source in sorted(depends))
 
 
 class Segmenter:
@@ -124,39 +88,125 @@ class Segmenter:
         tokenizer = Tokenizer.load(folder / manifest.tokenizer) if fixed is None and manifest.tokenizer else None
         return cls(manifest, open_engines(folder, manifest, engine, threads), tokenizer, fixed)
 
-    def run(self, image: np.ndarray, prompt: str, threshold: float | None = None) -> Result:
+    def run(self, image: np.ndarray, prompt: str, threshold: float | None = None, clean: Clean = KEEP) -> Result:
         """Return probability, mask and timings for a picture, uint8 (H, W, 3), and a prompt.
 
+        `threshold` None is the manifest's, chosen on validation; `clean` is done to the mask alone.
+
         Raises:
-            UserError: a picture of another shape or type, or a prompt that a bundle of fixed prompts does not have.
+            UserError: a picture of another shape or type, a prompt that a bundle of fixed prompts does not have, or
+                scipy absent where `clean` needs it.
             EngineError: the engine fails, or answers with NaN.
         """
+        return self.run_batch([image], [prompt], threshold, clean)[0]
+
+    def run_batch(
+        self,
+        images: Sequence[np.ndarray],
+        prompts: Sequence[str],
+        threshold: float | None = None,
+        clean: Clean = KEEP,
+        remember: bool = True,
+    ) -> list[Result]:
+        """Return an answer for each picture with its prompt, by one call of each part; pictures may differ in size.
+
+        `remember` False keeps nothing of the pictures: for tiles and frames, which are asked once. Raises as `run`.
+        """
         timings = Timings()
-        logits = self._logits(image, [prompt], timings)[0]
+        rows = self._logits(images, prompts, timings, remember)
         with timings.measure("postprocess"):
-            probability = pixels.to_probability(logits, *image.shape[:2])
-            mask = pixels.to_mask(probability, self.manifest.threshold if threshold is None else threshold)
-        return Result(probability, mask, timings)
+            found = [pixels.to_probability(row, *image.shape[:2]) for row, image in zip(rows, images, strict=True)]
+            masks = [self._mask(probability, threshold, clean) for probability in found]
+        return [Result(probability, mask, timings) for probability, mask in zip(found, masks, strict=True)]
 
     def logits(self, image: np.ndarray, prompt: str) -> np.ndarray:
         """Return the model's own answer, float32 (S, S), S being the manifest's image size."""
-        return self._logits(image, [prompt], Timings())[0]
+        return self._logits([image], [prompt], Timings())[0]
 
     def probability(self, image: np.ndarray, prompt: str) -> np.ndarray:
         """Return float32 (H, W), 0..1, at the size of the picture."""
         return self.run(image, prompt).probability
 
-    def segment(self, image: np.ndarray, prompt: str, threshold: float | None = None) -> np.ndarray:
-        """Return bool (H, W); `threshold` None is the manifest's, chosen on validation."""
-        return self.run(image, prompt, threshold).mask
+    def segment(
+        self, image: np.ndarray, prompt: str, threshold: float | None = None, clean: Clean = KEEP
+    ) -> np.ndarray:
+        """Return bool (H, W); options and errors as `run`."""
+        return self.run(image, prompt, threshold, clean).mask
 
-    def segment_many(self, image: np.ndarray, prompts: Sequence[str], threshold: float | None = None) -> np.ndarray:
-        """Return bool (n, H, W), one mask for each prompt, by one call of the decoder."""
+    def run_many(
+        self, image: np.ndarray, prompts: Sequence[str], threshold: float | None = None, clean: Clean = KEEP
+    ) -> list[Result]:
+        """Return an answer for each prompt about one picture, by one call of the decoder; errors as `run`."""
         if isinstance(prompts, str) or not prompts:
             raise UserError(f"prompts is {prompts!r}, expected a list of at least one sentence")
+        return self.run_batch([image] * len(prompts), prompts, threshold, clean)
+
+    def segment_many(
+        self, image: np.ndarray, prompts: Sequence[str], threshold: float | None = None, clean: Clean = KEEP
+    ) -> np.ndarray:
+        """Return bool (n, H, W), one mask for each prompt, by one call of the decoder; they may overlap."""
+        return np.stack([result.mask for result in self.run_many(image, prompts, threshold, clean)])
+
+    def classes(
+        self, image: np.ndarray, prompts: Sequence[str], threshold: float | None = None, clean: Clean = KEEP
+    ) -> np.ndarray:
+        """Return a class map, uint8 (H, W): 0 is background, i + 1 the prompt at place i; classes never overlap.
+
+        A pixel belongs to the prompt of the highest probability, the first among equals, and to the background where
+        none is above `threshold`. `clean` is done to each class alone; what it adds takes background only.
+
+        Raises:
+            UserError: more than 255 prompts, or as `run`.
+        """
+        if len(prompts) > 255:
+            raise UserError(f"{len(prompts)} prompts, expected at most 255 in one class map")
+        answers = self.run_many(image, prompts, threshold)
         level = self.manifest.threshold if threshold is None else threshold
-        rows = self._logits(image, prompts, Timings())
-        return np.stack([pixels.to_mask(pixels.to_probability(row, *image.shape[:2]), level) for row in rows])
+        return class_map(np.stack([answer.probability for answer in answers]), level, clean)
+
+    def tiled(
+        self,
+        image: np.ndarray,
+        prompt: str,
+        threshold: float | None = None,
+        clean: Clean = KEEP,
+        *,
+        side: int | None = None,
+        overlap: float = 0.25,
+        batch: int = 1,
+        progress: tiles.Progress | None = None,
+    ) -> Result:
+        """Return the answer for a picture far larger than the model's input, asked tile by tile and blended.
+
+        A tile is `side` pixels wide (None: the model's input, so that nothing is shrunk) and shares at least `overlap`
+        of it with its neighbours; `batch` tiles go through the model at a time, `progress(done, total)` follows. A
+        model knows objects at the size they had in training: choose `side` so that they look as large here.
+
+        Raises:
+            UserError: a side below 1, an overlap outside of 0 to 0.9, or as `run`.
+        """
+        pixels.check_image(image)
+        grid, timings = tiles.lay(image.shape[:2], side or self.manifest.image_size, overlap), Timings()
+
+        def ask(some: Sequence[np.ndarray]) -> list[np.ndarray]:
+            rows = self._logits(some, [prompt] * len(some), timings, remember=False)
+            with timings.measure("postprocess"):
+                return [pixels.to_probability(row, *tile.shape[:2]) for row, tile in zip(rows, some, strict=True)]
+
+        probability = tiles.blend(image, grid, ask, batch, progress)
+        with timings.measure("postprocess"):
+            mask = self._mask(probability, threshold, clean)
+        return Result(probability, mask, timings)
+
+    def stream(
+        self, frames: Iterable[np.ndarray], prompt: str, threshold: float | None = None, clean: Clean = KEEP
+    ) -> Iterator[Result]:
+        """Yield the answer for each frame, uint8 (H, W, 3), as it comes; the prompt is encoded once.
+
+        Nothing of a frame is kept. Raises as `run`.
+        """
+        for frame in frames:
+            yield self.run_batch([frame], [prompt], threshold, clean, remember=False)[0]
 
     def forget(self, images: bool = True, texts: bool = True) -> None:
         """Forget what was made from pictures, from prompts, or both; fixed prompts stay."""
@@ -185,7 +235,7 @@ class Segmenter:
 
     def inputs_of_parts(self, image: np.ndarray, prompt: str, batch: int = 1) -> dict[str, Arrays]:
         """Return what each part is given when a picture and a prompt, repeated to a batch, go through the model."""
-        asked = self._ask(image, [prompt] * batch)
+        asked = self._ask([image] * batch, [prompt] * batch, Timings())
         inputs: dict[str, Arrays] = {}
         for part in self._running():
             inputs[part] = self._inputs(part, asked, range(batch))
@@ -209,11 +259,18 @@ class Segmenter:
         """Close."""
         self.close()
 
-    def _logits(self, image: np.ndarray, prompts: Sequence[str], timings: Timings) -> np.ndarray:
-        """Return logits (n, S, S) for one picture and n prompts, and fill in `timings`."""
-        asked = self._ask(image, prompts, timings)
-        with timings.measure("preprocess"):
-            asked.picture = _content(image)
+    def _mask(self, probability: np.ndarray, threshold: float | None, clean: Clean) -> np.ndarray:
+        return clean(pixels.to_mask(probability, self.manifest.threshold if threshold is None else threshold))
+
+    def _logits(
+        self, images: Sequence[np.ndarray], prompts: Sequence[str], timings: Timings, remember: bool = True
+    ) -> np.ndarray:
+        """Return logits (n, S, S) for n pictures, each with its prompt, and fill in `timings`."""
+        asked = self._ask(images, prompts, timings)
+        if remember:
+            with timings.measure("preprocess"):
+                keys = {id(image): _content(image) for image in images}
+            asked.pictures = [keys[id(image)] for image in images]
         *encoders, decoder = self._running()
         for part in encoders:
             self._encode(part, asked)
@@ -221,20 +278,24 @@ class Segmenter:
         with timings.measure("decoder"):
             return self.run_part(decoder, inputs)["logits"][:, 0].astype(np.float32, copy=False)
 
-    def _ask(self, image: np.ndarray, prompts: Sequence[str], timings: Timings | None = None) -> _Question:
+    def _ask(self, images: Sequence[np.ndarray], prompts: Sequence[str], timings: Timings) -> _Question:
         if self._fixed and (unknown := [prompt for prompt in prompts if prompt not in self._fixed]):
             raise UserError(f"{self.manifest.name} does not know the prompt {unknown[0]!r}: {self._fixed_names()}")
-        made = [dict(self._fixed.get(prompt, {})) for prompt in prompts]
-        return _Question(image, prompts, made, timings or Timings())
+        if len(images) != len(prompts) or not images:
+            raise UserError(f"{len(images)} pictures with {len(prompts)} prompts, expected a prompt for each picture")
+        for image in images:
+            pixels.check_image(image)
+        return _Question(images, prompts, [dict(self._fixed.get(prompt, {})) for prompt in prompts], timings)
 
     def _running(self) -> list[str]:
         """Return the parts that there are, in their order; text is none where the prompts are fixed."""
         return [part for part in self.flow.order if part != "text" or not self._fixed]
 
     def _encode(self, part: str, asked: _Question) -> None:
-        """Add what a part makes for each prompt, remembered or new; the new ones take one call together."""
-        cache = self._caches[part]
-        keys = [asked.key(i, self.flow.depends[part]) for i in range(len(asked.prompts))]
+        """Add what a part makes for each row, remembered or new; the new ones take one call together."""
+        depends = self.flow.depends[part]
+        cache = self._caches[part] if asked.pictures or "picture" not in depends else Cache[Arrays](0)
+        keys = [asked.key(i, depends) for i in range(len(asked.prompts))]
         known = {key: cache.get(key) for key in keys}
         if new := {key: i for i, key in enumerate(keys) if known[key] is None}:
             inputs = self._inputs(part, asked, new.values())
@@ -247,15 +308,14 @@ class Segmenter:
             made.update(known[key] or {})
 
     def _inputs(self, part: str, asked: _Question, chosen: Iterable[int]) -> Arrays:
-        """Return what a part reads for the chosen prompts: from outside, and from the parts before it."""
+        """Return what a part reads for the chosen rows: from outside, and from the parts before it."""
         chosen = list(chosen)
         names = self.flow.inputs[part]
         sources = {GIVEN[name] for name in names if name in GIVEN}
         inputs: Arrays = {}
         if "picture" in sources:
             with asked.timings.measure("preprocess"):
-                values = pixels.to_input(asked.image, self.manifest.image_size, self.manifest.mean, self.manifest.std)
-            inputs["pixel_values"] = np.repeat(values[None], len(chosen), axis=0)
+                inputs["pixel_values"] = self._pixel_values([asked.images[i] for i in chosen])
         if "prompt" in sources:
             with asked.timings.measure("text"):
                 words = self.tokenize([asked.prompts[i] for i in chosen])
@@ -265,14 +325,23 @@ class Segmenter:
                 inputs[name] = np.stack([asked.made[i][name] for i in chosen])
         return inputs
 
+    def _pixel_values(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Return float32 (n, 3, S, S); a picture that comes several times is made once."""
+        size, mean, std = self.manifest.image_size, self.manifest.mean, self.manifest.std
+        made = {id(image): image for image in images}
+        made = {key: pixels.to_input(image, size, mean, std)[None] for key, image in made.items()}
+        return made[id(images[0])] if len(images) == 1 else np.concatenate([made[id(image)] for image in images])
+
     def _fixed_names(self) -> str:
         return f"it was exported for {', '.join(map(repr, self._fixed))}"
 
 
 def _rows(outputs: Arrays) -> list[Arrays]:
-    """Return each row of a part's outputs by name."""
+    """Return each row of a part's outputs by name; a copy of its own, since one kept row would hold the whole batch."""
     count = len(next(iter(outputs.values())))
-    return [{name: array[i] for name, array in outputs.items()} for i in range(count)]
+    if count == 1:
+        return [{name: array[0] for name, array in outputs.items()}]
+    return [{name: array[i].copy() for name, array in outputs.items()} for i in range(count)]
 
 
 def _content(image: np.ndarray) -> tuple[bytes, tuple[int, ...], str]:

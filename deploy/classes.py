@@ -1,0 +1,25 @@
+"""Several prompts about one picture as one map, in which every pixel belongs to one class or to the background."""
+
+import numpy as np
+
+from .clean import KEEP, Clean
+
+
+def class_map(probability: np.ndarray, threshold: float, clean: Clean = KEEP) -> np.ndarray:
+    """Return a class map, uint8 (H, W), from probabilities, float32 (n, H, W), n at most 255.
+
+    0 is background, where no probability is above `threshold`; i + 1 is the class of the highest, the first among
+    equals. Each class is cleaned alone: what it loses becomes background, what it gains takes background only.
+    """
+    best = probability.argmax(axis=0).astype(np.uint8)
+    above = np.take_along_axis(probability, best[None].astype(np.intp), axis=0)[0] > threshold
+    labels = np.where(above, best + np.uint8(1), np.uint8(0))
+    if clean == KEEP:
+        return labels
+    kept = [clean(labels == i + 1) for i in range(len(probability))]
+    cleaned = np.zeros_like(labels)
+    for i, mask in enumerate(kept, start=1):
+        cleaned[mask & (labels == i)] = i
+    for i, mask in enumerate(kept, start=1):
+        cleaned[mask & (cleaned == 0) & (labels == 0)] = i
+    return cleaned

@@ -1,0 +1,62 @@
+"""One door for every file that holds pictures: PNG, JPEG, TIFF, DICOM, NIfTI."""
+
+from functools import partial
+from pathlib import Path
+
+from ..errors import UserError
+from ..pixels import SUFFIXES as PLAIN
+from ..pixels import count_frames, read_image
+from ..window import Window
+from .dicom import SUFFIXES as DICOM
+from .dicom import is_dicom, open_dicom
+from .nifti import is_nifti, open_nifti
+from .picture import Picture, Pictures
+
+
+def read_any(path: Path | str, index: int | None = None, window: Window | None = None) -> Picture:
+    """Return one picture of a file as uint8 RGB, with its spacing in mm where the file says it.
+
+    A plain picture has the very pixels of `pixels.read_image`. `index` chooses a frame or slice, from 0; None is the
+    only one. `window` (low, high) becomes black and white in a gray picture of more than 8 bits; None is the default
+    of `read_image`, `open_dicom` or `open_nifti`.
+
+    Raises:
+        UserError: what those functions raise, several pictures without a choice, or an index the file does not have.
+    """
+    found = open_any(path, window)
+    if index is None and len(found) > 1:
+        raise UserError(f"{path} holds {len(found)} pictures, expected one: choose an index from 0 to {len(found) - 1}")
+    if not 0 <= (index or 0) < len(found):
+        raise UserError(f"{path} has no picture {index}: it holds {len(found)}, counted from 0")
+    return found.read(index or 0)
+
+
+def open_any(path: Path | str, window: Window | None = None) -> Pictures:
+    """Return the pictures of a file: one, the frames of a stack, or the slices of a volume; errors as `read_any`.
+
+    DICOM is known by its first bytes, NIfTI by its name; anything else is left to Pillow.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"no image file {path}: check the path")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes), expected an image: copy it again")
+    if is_nifti(path):
+        return open_nifti(path, window)
+    if path.suffix.lower() in DICOM or is_dicom(path):
+        return open_dicom(path, window)
+    count = count_frames(path)
+    return Pictures(path, "picture", count, partial(_plain, path, window, count))
+
+
+def is_readable(path: Path) -> bool:
+    """Does a file look like one with pictures, by its name or, without a suffix, by its first bytes?"""
+    if path.name.startswith(".") or not path.is_file():
+        return False
+    known = path.suffix.lower() in PLAIN | DICOM or is_nifti(path)
+    return known or (not path.suffix and is_dicom(path))
+
+
+def _plain(path: Path, window: Window | None, count: int, index: int) -> Picture:
+    pixels = read_image(path, window, index if count > 1 else None)
+    return Picture(pixels, path, index=index, meta={"window": window})

@@ -1,0 +1,62 @@
+"""A picture as the runtime knows it: pixels, and what its file says about them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One picture of a file.
+
+    Attributes:
+        pixels: uint8 RGB (H, W, 3), upright, as the model is to see it.
+        source: the file.
+        kind: `picture`, `dicom` or `nifti`.
+        spacing: millimetres from one row to the next and from one column to the next; None where the file does not say.
+        index: which frame or slice of the file, from 0.
+        notes: sentences a user should read, as about a spacing that holds at the detector.
+        meta: what the file says besides: `window` (low, high), `photometric`, `modality`, `frames`; never a name or
+            another word about the patient.
+    """
+
+    pixels: np.ndarray
+    source: Path
+    kind: str = "picture"
+    spacing: tuple[float, float] | None = None
+    index: int = 0
+    notes: tuple[str, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """The pictures of one file, each made when it is asked for.
+
+    Attributes:
+        source: the file.
+        kind: as `Picture.kind`.
+        count: how many there are.
+        read: returns the picture at an index, from 0.
+    """
+
+    source: Path
+    kind: str
+    count: int
+    read: Callable[[int], Picture]
+
+    def __len__(self) -> int:
+        """Return how many pictures there are."""
+        return self.count
+
+    def __iter__(self) -> Iterator[Picture]:
+        """Yield each picture in order."""
+        return (self.read(index) for index in range(self.count))

@@ -1,0 +1,99 @@
+"""A mask as DICOM SEG (PS3.3 A.51), beside the series it was found in."""
+
+import io
+from copy import copy
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from ..extras import load
+
+SERIES_NUMBER = 900
+_LABEL = 64  # characters that a long string (LO) holds
+_EMPTY = (  # type 2: must be there, may be empty
+    "AccessionNumber",
+    "PatientBirthDate",
+    "PatientID",
+    "PatientName",
+    "PatientSex",
+    "ReferringPhysicianName",
+    "StudyDate",
+    "StudyID",
+    "StudyTime",
+)
+
+
+def dicom_seg_bytes(sources: list[Any], masks: np.ndarray, label: str, model: str, identity: str) -> bytes:
+    """Return a DICOM SEG file of one binary segment, found by an algorithm.
+
+    The segment's type is DCM 111030, image region: a prompt is free words, which no code could stand for; they are its
+    label, cut at 64 characters.
+
+    Args:
+        sources: pydicom data sets of the images, all of one series; or one of several frames.
+        masks: bool (n, H, W), one for each image or frame.
+        label: what was asked for.
+        model: the bundle's name, for the device's model and the algorithm's name.
+        identity: a hash of the model, for the device's serial number.
+
+    Raises:
+        UserError: highdicom absent, masks of another size, or sources that lack what a SEG must refer to.
+    """
+    highdicom = load("highdicom", "medical", "DICOM SEG")
+    path = getattr(sources[0], "filename", "the source")
+    rows, columns = int(sources[0].Rows), int(sources[0].Columns)
+    if masks.shape[1:] != (rows, columns):
+        raise UserError(f"masks are {masks.shape[1:]}, expected ({rows}, {columns}) as {path} has")
+    try:
+        made = highdicom.seg.Segmentation(
+            source_images=[_completed(source) for source in sources],
+            pixel_array=masks.astype(np.uint8),
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=[_described(highdicom, label, model)],
+            series_instance_uid=highdicom.UID(),
+            series_number=SERIES_NUMBER,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="vlseg",
+            manufacturer_model_name=model[:_LABEL],
+            software_versions=_version(),
+            device_serial_number=identity[:_LABEL],
+            content_label="VLSEG",
+            series_description=label[:_LABEL],
+            omit_empty_frames=False,
+        )
+    except (AttributeError, KeyError, ValueError, TypeError) as error:
+        raise UserError(f"cannot write a DICOM SEG for {path} ({error}): the source lacks what it needs") from error
+    buffer = io.BytesIO()
+    made.save_as(buffer)
+    return buffer.getvalue()
+
+
+def _described(highdicom: Any, label: str, model: str) -> Any:
+    codes = load("pydicom.sr.codedict", "medical", "DICOM SEG").codes
+    return highdicom.seg.SegmentDescription(
+        segment_number=1,
+        segment_label=label[:_LABEL] or "(no words)",
+        segmented_property_category=codes.SCT.SpatialAndRelationalConcept,
+        segmented_property_type=codes.DCM.ImageRegion,
+        algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=highdicom.AlgorithmIdentificationSequence(
+            name=model[:_LABEL], version=_version(), family=codes.DCM.ArtificialIntelligence
+        ),
+    )
+
+
+def _completed(source: Any) -> Any:
+    """Return the source with the attributes that must be there but may be empty."""
+    completed = copy(source)
+    for name in _EMPTY:
+        if name not in completed:
+            setattr(completed, name, "")
+    return completed
+
+
+def _version() -> str:
+    from ... import __version__
+
+    return __version__

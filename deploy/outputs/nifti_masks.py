@@ -1,0 +1,22 @@
+"""A volume of masks as NIfTI, on the grid of the volume they were found in."""
+
+import numpy as np
+
+from ..extras import load
+from ..inputs.nifti import Volume, from_slices
+
+
+def nifti_bytes(masks: np.ndarray, volume: Volume) -> bytes:
+    """Return a NIfTI file, uint8 0 and 1, of masks, bool (n, H, W), one for each slice of `volume`.
+
+    Shape, affine and its codes are those of the volume's file.
+    """
+    nibabel = load("nibabel", "medical", "NIfTI")
+    values = np.ascontiguousarray(from_slices(masks, volume)).astype(np.uint8)
+    header = nibabel.Nifti1Header()
+    header.set_xyzt_units(*volume.image.header.get_xyzt_units())
+    made = nibabel.Nifti1Image(values, volume.image.affine, header)
+    # setting the affine would forget which of the two forms the file trusts
+    made.set_sform(volume.image.get_sform(), int(volume.image.header["sform_code"]))
+    made.set_qform(volume.image.get_qform(), int(volume.image.header["qform_code"]))
+    return made.to_bytes()
