@@ -182,7 +182,7 @@ def gated_cross_attention(
         gamma: (width,), the gate.
         heads: number of heads.
         mask: bool (batch, K), True where a token is real; where none is, the output bias alone moves the image.
-        impl: "fused" or "reference". The form that "fused" takes is `forms.fusion_form`.
+        impl: "fused" or "reference". Both take the form that `forms.fusion_form` names.
 
     Raises:
         ValueError: shapes or devices that do not fit.
@@ -203,10 +203,28 @@ def gated_cross_attention(
         if left is not None:
             return left
     if impl != "fused":
-        return reference.gated_cross_attention(*arguments, heads=heads, mask=mask)
+        return _in_form(*arguments, heads, mask)
     from . import library
 
     return library.gated_cross_attention(*arguments, heads=heads, mask=mask)
+
+
+def _in_form(
+    vision: Tensor,
+    text: Tensor,
+    attention: Attention,
+    vision_norm: Norm,
+    text_norm: Norm,
+    gamma: Tensor,
+    heads: int,
+    mask: Tensor | None,
+) -> Tensor:
+    """Return the gated cross-attention in plain PyTorch, in the form that its shape asks for."""
+    form = forms.fusion_form(heads, text.shape[1], attention.query_weight.shape[0])
+    if form == "closed":
+        return reference.closed_cross_attention(vision, text, attention, text_norm, gamma, mask)
+    exact = reference.adapter_cross_attention if form == "adapter" else reference.gated_cross_attention
+    return exact(vision, text, attention, vision_norm, text_norm, gamma, heads=heads, mask=mask)
 
 
 def text_pooling(

@@ -157,6 +157,43 @@ def gated_cross_attention(
     return in_dtype_of(vision + gamma * update, vision)
 
 
+def closed_cross_attention(
+    vision: Tensor, text: Tensor, attention: Attention, text_norm: Norm, gamma: Tensor, mask: Tensor | None = None
+) -> Tensor:
+    """Return `gated_cross_attention` for one text token (batch, 1, width), in exact arithmetic.
+
+    The softmax over one key is 1, so the attention is one vector for each image; queries, keys and the norm of the
+    image cancel, and get no gradient.
+    """
+    value = F.linear(layer_norm(text, text_norm), attention.value_weight, attention.value_bias)
+    value = value if mask is None else value * mask[:, :, None]
+    return in_dtype_of(vision + gamma * F.linear(value, attention.out_weight, attention.out_bias), vision)
+
+
+def adapter_cross_attention(
+    vision: Tensor,
+    text: Tensor,
+    attention: Attention,
+    vision_norm: Norm,
+    text_norm: Norm,
+    gamma: Tensor,
+    *,
+    heads: int = 1,
+    mask: Tensor | None = None,
+) -> Tensor:
+    """Return `gated_cross_attention`, in exact arithmetic, without a query of any vision token.
+
+    It pays while heads x K is below the inner size: the text becomes a bottleneck of that rank (`text_adapter`).
+    """
+    down, down_bias, up, up_bias = text_adapter(text, attention, text_norm, gamma, heads, mask)
+    scores = layer_norm(vision, vision_norm) @ down.flatten(1, 2).transpose(-1, -2)
+    # finite, so that a row without any real key is a number; its weights then meet columns of zero
+    bias = down_bias.clamp_min(torch.finfo(down_bias.dtype).min)
+    weights = (scores.unflatten(-1, (heads, -1)) + bias[:, None]).softmax(-1).flatten(-2)
+    up = up if mask is None else up * mask[:, None, None, :]
+    return in_dtype_of(vision + (weights @ up.flatten(2).transpose(-1, -2) + up_bias), vision)
+
+
 def text_pooling(
     text: Tensor, vision: Tensor, attention: Attention, text_norm: Norm, vision_norm: Norm, *, heads: int = 1
 ) -> Tensor:

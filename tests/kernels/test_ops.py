@@ -119,3 +119,22 @@ def test_reference_needs_no_triton():
         "ops.bottleneck(torch.randn(2, 4), torch.randn(1, 4), torch.randn(1), torch.randn(4, 1), torch.randn(4))"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("heads", "tokens"), [(1, 1), (2, 1), (1, 3), (2, 3), (4, 5)])
+@pytest.mark.parametrize("masked", [False, True])
+def test_cross_attention_takes_every_form_and_each_is_exact(heads, tokens, masked):
+    vision, text, attention, _, _, gamma = streams(width=16, tokens=tokens, inner=8)
+    attention = ops.Attention(*(one.double().requires_grad_() for one in attention))
+    norms = [ops.Norm(torch.randn(16).double(), torch.randn(16).double()) for _ in range(2)]
+    vision, text, gamma = (one.double().requires_grad_() for one in (vision, text, gamma))
+    mask = torch.arange(tokens) < torch.tensor([[tokens], [tokens // 2]]) if masked else None
+    arguments, leaves = (vision, text, attention, *norms, gamma), (vision, text, gamma, *attention)
+    out = ops.gated_cross_attention(*arguments, heads=heads, mask=mask)
+    naive = reference.gated_cross_attention(*arguments, heads=heads, mask=mask)
+    torch.testing.assert_close(out, naive, rtol=0, atol=1e-12)
+    sums = [(one * torch.arange(one.numel()).reshape(one.shape)).sum() for one in (out, naive)]
+    ours, theirs = (torch.autograd.grad(one, leaves, allow_unused=True) for one in sums)
+    for mine, its in zip(ours, theirs, strict=True):
+        # what cancels gets no gradient here, and a zero there
+        torch.testing.assert_close(torch.zeros_like(its) if mine is None else mine, its, rtol=1e-10, atol=1e-9)
