@@ -18,6 +18,11 @@ def export(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Prove parity on these images instead of drawn ones.")] = None,
     folds: Annotated[str, typer.Option(help="measure, all or none: the adapters' down-projections.")] = "measure",
+    target: Annotated[str, typer.Option(help="onnx, or tensorrt-rtx: engines too, built here.")] = "onnx",
+    arch: Annotated[
+        list[int] | None,
+        typer.Option(help="Compute capability to build for, e.g. 86; repeat for more; default: all."),
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a bundle that stands there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -34,6 +39,8 @@ def export(
         fixed_prompts=fixed_prompt or (),
         data=data,
         folds=folds,  # type: ignore[arg-type]  # checked where it is used
+        target=target,
+        architectures=arch or (),
         overwrite=overwrite,
         progress=say,
     )

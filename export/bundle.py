@@ -27,6 +27,7 @@ from .parity import cases_from, torch_segmenter
 from .parts import FILES, sources_of, tokens
 from .precision import check_precision, in_precision
 from .prepare import prepare
+from .targets import build_engines, check_target
 
 Progress = Callable[[str], None]
 TOKENIZER = "tokenizer.json"
@@ -40,6 +41,8 @@ class Options:
     precision: str = "fp32"
     fixed_prompts: tuple[str, ...] = ()
     folds: Folds = "measure"
+    target: str = "onnx"
+    architectures: tuple[int, ...] = ()
 
 
 def export(
@@ -52,10 +55,12 @@ def export(
     split: str = "test",
     prompt: str = "p1",
     folds: Folds = "measure",
+    target: str = "onnx",
+    architectures: Iterable[int] = (),
     overwrite: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write the bundle of a run folder to `out` and return `{bundle, parity, folds}`, plain JSON values.
+    """Write the bundle of a run folder to `out` and return `{bundle, parity, folds, engines}`, plain JSON values.
 
     Args:
         run: a folder that `vlseg train` wrote.
@@ -66,6 +71,8 @@ def export(
         split: of `data`.
         prompt: a prompt key of `data`, or the sentence of a plain folder.
         folds: how down-projections are folded: by measurement, everywhere or nowhere.
+        target: one of `targets.TARGETS`.
+        architectures: compute capabilities to build engines for, 86 for 8.6; none: all that the target knows.
         overwrite: replace a bundle of ours.
         progress: called with a sentence before each step.
 
@@ -73,9 +80,10 @@ def export(
         UserError: bad input, or a bundle that does not agree with the model; nothing is written then.
     """
     check_precision(precision)
+    check_target(target, tuple(architectures))
     cases = cases_from(data, split, prompt) if data is not None else None
     model, info = load_run(Path(run))
-    options = Options(precision, tuple(dict.fromkeys(fixed_prompts)), folds)
+    options = Options(precision, tuple(dict.fromkeys(fixed_prompts)), folds, target, tuple(architectures))
     return export_model(model, info, out, options, cases=cases, overwrite=overwrite, progress=progress)
 
 
@@ -103,8 +111,9 @@ def export_model(
             parity = certify(torch_segmenter(model, candidate.manifest), candidate, asked, trained)
         if not parity["passed"]:
             raise UserError(refusal(parity, options.precision))
+        engines = build_engines(options.target, folder, manifest, options.architectures, tell)
         replace(manifest, parity=parity).save(folder)
-    return {"bundle": str(out), "parity": parity, "folds": manifest.folds}
+    return {"bundle": str(out), "parity": parity, "folds": manifest.folds, "engines": engines}
 
 
 def pack(model: Promptable, info: dict[str, Any], folder: Path, options: Options, tell: Progress) -> Manifest:

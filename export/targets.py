@@ -1,0 +1,41 @@
+"""What a bundle is made for: ONNX for every engine, or engines beside it that are built where it is exported."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..deploy import rtx
+from ..deploy.errors import EngineError, UserError
+from ..deploy.manifest import Manifest
+from ..deploy.rtx_plans import summary
+
+TARGETS = ("onnx", "tensorrt-rtx")
+
+
+def check_target(target: str, architectures: Sequence[int] = ()) -> None:
+    """Refuse a target that is none, or cannot be had here, before anything long is done.
+
+    Raises:
+        UserError: no such target, compute capabilities where nothing is built, or one that the target does not know.
+        EngineError: what builds its engines is not installed.
+    """
+    if target not in TARGETS:
+        raise UserError(f"no target {target!r}; known: {', '.join(TARGETS)}")
+    if target == "onnx":
+        if architectures:
+            raise UserError("--arch says what engines are built for: it goes with --target tensorrt-rtx")
+        return
+    rtx.check_architectures(architectures)
+    if lacks := rtx.missing():
+        raise EngineError(lacks)
+
+
+def build_engines(
+    target: str, folder: Path, manifest: Manifest, architectures: Sequence[int], tell: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Build what the target wants into a bundle that is being written; return a row for each engine."""
+    if target == "onnx":
+        return []
+    from .rtx import add_engines
+
+    return summary(add_engines(folder, manifest, architectures, tell))
