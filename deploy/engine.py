@@ -6,7 +6,7 @@ A further engine is a file in `engines/` with a `KIND`, and one line in `ENGINES
 from contextlib import ExitStack
 from pathlib import Path
 
-from .engines import cuda, ort
+from .engines import cuda, openvino, ort, rtx
 from .engines.ort import INSTALL
 from .engines.protocol import Arrays, Engine, Kind, Part
 from .errors import EngineError
@@ -18,8 +18,11 @@ AUTO = "auto"
 ENGINES: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        cuda.KIND,  # TensorRT belongs above this line, the RTX provider between the two, yardsticks at the end
+        cuda.KIND,  # TensorRT belongs above this line, yardsticks at the end
+        rtx.KIND,
         ort.KIND,
+        cuda.GRAPH,
+        openvino.KIND,
     )
 }
 
@@ -41,7 +44,7 @@ def choose_engine(name: str = AUTO, folder: Path | str | None = None, manifest: 
         raise EngineError(f"no engine {name!r}; known: {', '.join([AUTO, *ENGINES])}")
     for kind in ENGINES.values():
         fit = folder is None or manifest is None or not kind.unfit(Path(folder), manifest)
-        if fit and not kind.yardstick and not kind.missing():
+        if fit and not kind.by_name_only and not kind.missing():
             return kind.name
     raise EngineError(INSTALL)
 

@@ -41,16 +41,21 @@ class OnnxRuntime(Engine):
         Raises:
             EngineError: the inputs do not fit the model, or the engine is closed.
         """
-        if self._session is None:
-            raise EngineError(f"{self._path.name} is closed: open the bundle again")
+        session = self._running()
         try:
-            return dict(zip(self._outputs, self._session.run(self._outputs, inputs), strict=True))
+            return dict(zip(self._outputs, session.run(self._outputs, inputs), strict=True))
         except (*failures(self._library), ValueError) as error:
             raise self._cannot_run(inputs, error) from error
 
     def close(self) -> None:
         """Release the session."""
         self._session = None
+
+    def _running(self) -> Any:
+        """Return the session; EngineError where it was closed."""
+        if self._session is None:
+            raise EngineError(f"{self._path.name} is closed: open the bundle again")
+        return self._session
 
     def _open(self, providers: list[Any], wanted: list[str], threads: int | None) -> Any:
         try:
@@ -84,15 +89,7 @@ def onnxruntime() -> ModuleType:
 
 def missing() -> str | None:
     """Return what to install, or None where ONNX Runtime is there."""
-    return None if installed() else INSTALL
-
-
-def installed() -> bool:
-    """Is ONNX Runtime there? It is not imported."""
-    try:
-        return importlib.util.find_spec("onnxruntime") is not None
-    except ValueError:  # a module that a test blocked has no spec
-        return False
+    return None if importlib.util.find_spec("onnxruntime") is not None else INSTALL
 
 
 def options(library: ModuleType, threads: int | None) -> Any:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -40,6 +40,19 @@ class Engine(Protocol):
     ) -> None:
         """Close."""
         self.close()
+
+
+@runtime_checkable
+class Splits(Protocol):
+    """An engine that also tells where the time of a run goes, as trtexec does."""
+
+    def run_split(self, inputs: Arrays) -> tuple[Arrays, dict[str, float]]:
+        """Return what `run` does, and the milliseconds of `h2d`, `enqueue`, `compute` and `d2h`, those that it knows.
+
+        `h2d` and `d2h` are the copies to and from the device, `enqueue` the host's time to hand the work over,
+        `compute` from there to its end.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,11 +91,11 @@ class Kind:
         open: opens one part; EngineError where it cannot.
         missing: what this machine lacks, as a sentence with the way out, or None; fast, and imports nothing heavy.
         unfit: what this bundle lacks (engines that were not built), or None.
-        yardstick: measured against, never chosen by `auto`.
+        by_name_only: never chosen by `auto`: a yardstick, or a way that is not always the better one.
     """
 
     name: str
     open: Callable[[Part], Engine]
     missing: Callable[[], str | None]
     unfit: Callable[[Path, Manifest], str | None] = _fits_all
-    yardstick: bool = False
+    by_name_only: bool = False

@@ -167,6 +167,7 @@ def test_the_field_needs_no_torch():
         "scipy",
         "typer",
         "onnxruntime",
+        "openvino",
         "gradio",
     ]
     code = (

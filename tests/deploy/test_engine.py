@@ -113,14 +113,14 @@ def fake_runtime(monkeypatch, providers, gpus):
 def test_auto_goes_by_facts(monkeypatch, cuda, gpu, expected):
     providers = [*(["CUDAExecutionProvider"] if cuda else []), "CPUExecutionProvider"]
     fake_runtime(monkeypatch, providers, [{"name": "x"}] if gpu else [])
-    assert available_engines() == expected
+    assert [name for name in available_engines() if not engine.ENGINES[name].by_name_only] == expected
     assert choose_engine("auto") == expected[0]
     assert choose_engine("onnxruntime") == "onnxruntime"
 
 
 def test_without_onnx_runtime_the_install_line_is_given(toy_bundle, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
-    assert available_engines() == []
+    assert not [name for name in available_engines() if name.startswith("onnxruntime")]
     for name in ("auto", "onnxruntime"):
         with pytest.raises(EngineError, match=r'not installed: pip install "vlseg\[cpu\]"'):
             open_engines(toy_bundle, Manifest.load(toy_bundle), name)
