@@ -120,7 +120,7 @@ class CachedModel:
             text = self._text_states(batch, seen.context)
         else:
             text = model.text_states(batch.input_ids, batch.attention_mask, *seen.context)
-        return model.decode(model.image_embedding(seen.states), model.text_embedding(text))
+        return model.answer(seen.states, text)
 
     def _seen(self, batch: Batch) -> Seen:
         pixels = batch.pixel_values

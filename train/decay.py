@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from torch import nn
 
-from .models.grafts import trained_parameters
+from .models.grafts import learning_parameters
 
 Decay = Literal["all", "weights"]
 
@@ -12,9 +12,10 @@ Decay = Literal["all", "weights"]
 def parameter_groups(model: nn.Module, decay: Decay) -> list[dict[str, Any]]:
     """Return the open parameters as an optimiser takes them, those that do not decay in a group of their own.
 
-    "weights" is TuneVLSeg's choice: prompts, biases, norms and single numbers do not decay.
+    "weights" is TuneVLSeg's choice: prompts, biases, norms and single numbers do not decay. What never gets a gradient
+    is left out, or decay would shrink it.
     """
-    trained = trained_parameters(model)
+    trained = learning_parameters(model)
     decays = {name: decay == "all" or name in _weights(model) for name in trained}
     kept = {"params": [p for name, p in trained.items() if decays[name]]}
     free = {"params": [p for name, p in trained.items() if not decays[name]], "weight_decay": 0.0}

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import CLIPModel, CLIPSegForImageSegmentation, SamConfig, SamModel
+from transformers import CLIPModel, CLIPSegForImageSegmentation, SamModel
 
 from ...deploy.errors import UserError
 from ..models import sizes as clipseg
@@ -14,6 +14,7 @@ from ..models.backbone import small_tokenizer
 from ..models.cris.cris import Cris
 from ..models.cris.sizes import CRIS_SIZES
 from ..models.cris.weights import OWN
+from ..models.sam.sizes import sam_config
 from ..models.san import sizes as san
 from .openai import NUMBERS, clip_names, clipseg_names
 from .sam import sam_names
@@ -97,19 +98,6 @@ def _clip(size: str) -> Tensors:
     return CLIPModel(san.config_of(size)).state_dict()
 
 
-def sam_config(size: str) -> SamConfig:
-    """Return the library configuration of a SAM: ViT-B as published, or one for tests."""
-    if size == "base":
-        return SamConfig()
-    vision = {"hidden_size": 32, "output_channels": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    return SamConfig(
-        vision_config=vision
-        | {"image_size": 64, "patch_size": 16, "global_attn_indexes": [1], "mlp_dim": 64, "num_pos_feats": 8},
-        prompt_encoder_config={"hidden_size": 16, "image_size": 64, "mask_input_channels": 4},
-        mask_decoder_config={"hidden_size": 16, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 16},
-    )
-
-
 def _sam(size: str) -> Tensors:
     return SamModel(sam_config(size)).state_dict()
 
@@ -140,7 +128,7 @@ _CLIPSEG: dict[str, Any] = {
     "vocabulary": _clipseg_words,
 }
 _SAM: dict[str, Any] = {
-    "sizes": ("base", "nano"),
+    "sizes": ("base", "vit-l", "vit-h", "tiny", "nano"),
     "expected": _sam,
     "config": lambda size: sam_config(size).to_dict(),
 }

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from ...kernels import ops
+from .sam.fusion import Fusion
 
 Activation = Literal["relu", "identity"]
 
 
 def implementation(model: nn.Module, device: torch.device | str) -> ops.Impl | None:
     """Return which implementation of the operators the adapters of `model` take on a device; None: it has none."""
-    has_adapters = any(isinstance(module, (Bottleneck, FromHidden)) for module in model.modules())
+    has_adapters = any(isinstance(module, (Bottleneck, FromHidden, Fusion)) for module in model.modules())
     return ops.preferred(device) if has_adapters else None
 
 

@@ -44,6 +44,12 @@ def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
+def learning_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Return what trains and gets a gradient, by name; the others are the model's `idle` ones."""
+    idle = getattr(model, "idle", ())
+    return {name: one for name, one in trained_parameters(model).items() if not name.startswith(idle)}
+
+
 def trained_state(model: nn.Module) -> dict[str, Tensor]:
     """Return what training changes, by name: what trains, and the running statistics of batch norms that train."""
     state: dict[str, Tensor] = dict(trained_parameters(model))

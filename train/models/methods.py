@@ -15,11 +15,11 @@ from .cris import tuning as cris
 from .cris.sizes import CRIS_SIZES, PUBLIC_CRIS_SIZES
 from .cris.weights import load_cris
 from .grafts import freeze, trained_parameters
-from .image import networks
-from .image.picture_model import load_picture_model
-from .image.sizes import IMAGE_SIZES, PUBLIC_IMAGE_SIZES
 from .lora import LoraOptions, lora
 from .promptable import Backbone, Promptable
+from .sam import lga
+from .sam.sizes import PUBLIC_SAM_SIZES, SAM_SIZES
+from .sam.weights import load_sam
 from .san.adapter import SanOptions, adapter
 from .san.sizes import PUBLIC_SAN_SIZES, SAN_SIZES
 from .san.weights import load_san
@@ -29,6 +29,7 @@ from .vlsm_adapter import AdapterOptions
 VLSM_ADAPTER = "VLSM-Adapter, arXiv 2405.06196"
 TUNEVLSEG = "TuneVLSeg, arXiv 2410.05239"
 LORA = "LoRA, arXiv 2106.09685"
+LGA = "LGA, language-guided adapters of SAM"
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def _with_parts(adapt: Callable, parts: str, model: Clipseg, size: Size, options
 BACKBONES: dict[str, Backbone] = {
     "clipseg": Backbone(SIZES, PUBLIC_SIZES, load_clipseg),
     "cris": Backbone(CRIS_SIZES, PUBLIC_CRIS_SIZES, load_cris),
+    "sam": Backbone(SAM_SIZES, PUBLIC_SAM_SIZES, load_sam),
     "san": Backbone(SAN_SIZES, PUBLIC_SAN_SIZES, load_san),
-    "image": Backbone(IMAGE_SIZES, PUBLIC_IMAGE_SIZES, load_picture_model),
 }
 
 METHODS: dict[str, Method] = {
@@ -99,11 +100,10 @@ METHODS: dict[str, Method] = {
     "cris/full": Method(VLSM_ADAPTER, cris.full, cris.FullOptions),
     "cris/coop": Method(TUNEVLSEG, cris.coop, tunevlseg.CoopOptions),
     "cris/cocoop": Method(TUNEVLSEG, cris.cocoop, tunevlseg.CocoopOptions),
+    "sam/frozen": Method("SAM, arXiv 2304.02643", _frozen),
+    "sam/decoder": Method("MedSAM, arXiv 2304.12306", lga.decoder),
+    "sam/lga": Method(LGA, lga.lga, lga.LgaOptions),
     "san/adapter": Method(VLSM_ADAPTER, adapter, SanOptions),
-    "image/unet": Method("U-Net, arXiv 1505.04597", networks.unet),
-    "image/unet++": Method("U-Net++, arXiv 1807.10165", networks.unet_plus_plus),
-    "image/nnunet": Method("nnU-Net, arXiv 1809.10486", networks.nnunet),
-    "image/swin-unetr": Method("Swin UNETR, arXiv 2201.01266", networks.swin_unetr),
 }
 
 

@@ -1,6 +1,7 @@
 """The parts of a promptable model as a bundle holds them: what each is called, takes, gives and does.
 
-Parts feed each other by name. The image part also gives what the text needs of the image, where a model has that.
+Parts feed each other by name. The image part also gives what the text needs of the image, where a model has that; or it
+takes what the text part makes, and the decoder then reads the image alone.
 """
 
 from collections.abc import Sequence
@@ -54,12 +55,15 @@ class ImagePart(Part):
 
     def __init__(self, model: Promptable) -> None:
         context = (CONTEXT,) if model.text_depends_on_image else ()
-        super().__init__(model, ("pixel_values",), (*model.image_outputs, *context))
+        heard = model.text_outputs if model.image_depends_on_text else ()
+        super().__init__(model, ("pixel_values", *heard), (*model.image_outputs, *context))
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
-        """Return the image's embedding from normalised images (B, 3, S, S)."""
-        seen = see(self.model, *given)
-        return (*several(self.model.image_embedding(seen.states)), *seen.context)
+        """Return the image's embedding from normalised images (B, 3, S, S), and from the text's where it is heard."""
+        pixel_values, *text = given
+        seen = see(self.model, pixel_values)
+        heard = (as_stage(text),) if text else ()
+        return (*several(self.model.image_embedding(seen.states, *heard)), *seen.context)
 
 
 class TextPart(Part):
@@ -78,7 +82,8 @@ class DecoderPart(Part):
     """The embeddings of an image and a sentence to logits."""
 
     def __init__(self, model: Promptable) -> None:
-        super().__init__(model, (*model.image_outputs, *model.text_outputs), ("logits",))
+        text = () if model.image_depends_on_text else model.text_outputs
+        super().__init__(model, (*model.image_outputs, *text), ("logits",))
 
     def forward(self, *given: Tensor) -> tuple[Tensor, ...]:
         """Return logits (B, 1, S, S)."""

@@ -23,6 +23,10 @@ class Promptable(nn.Module):
         text_outputs: names in a bundle of the tensors that `text_embedding` returns.
         prefixes: for "image" and "text", how the names of the parameters begin that lie in that stage's states.
         text_depends_on_image: `text_states` takes what `image_context` returns as its third argument.
+        image_depends_on_text: `image_embedding` takes the text's embedding as its second argument, and the decoder
+            reads the image's alone.
+        needs_words: an empty sentence says nothing to it, and is refused.
+        idle: how the names begin of parameters that are counted and saved, but never get a gradient.
         image_size: side of the square input in pixels.
         mean: what pixels of 0 to 1 are normalised by, each channel.
         std: see `mean`.
@@ -37,6 +41,9 @@ class Promptable(nn.Module):
     text_outputs: tuple[str, ...] = ("text_embedding",)
     prefixes: Mapping[str, tuple[str, ...]]
     text_depends_on_image: bool = False
+    image_depends_on_text: bool = False
+    needs_words: bool = False
+    idle: tuple[str, ...] = ()
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
@@ -58,8 +65,8 @@ class Promptable(nn.Module):
         """Encode sentences, int64 (B, L) each; a third argument is what `image_context` returns, where it does."""
         raise NotImplementedError
 
-    def image_embedding(self, image_states: Any) -> States:
-        """Turn the image's states into what the decoder reads of it."""
+    def image_embedding(self, image_states: Any, *text_embedding: Any) -> States:
+        """Turn the image's states into what the decoder reads of it; with the text's embedding where that counts."""
         raise NotImplementedError
 
     def text_embedding(self, text_states: Any) -> States:
@@ -77,8 +84,13 @@ class Promptable(nn.Module):
         """Return logits (B, 1, S, S) for images (B, 3, S, S) and their sentences (B, L)."""
         image = self.image_states(pixel_values)
         context = (self.image_context(image),) if self.text_depends_on_image else ()
-        text = self.text_states(input_ids, attention_mask, *context)
-        return self.decode(self.image_embedding(image), self.text_embedding(text))
+        return self.answer(image, self.text_states(input_ids, attention_mask, *context))
+
+    def answer(self, image_states: Any, text_states: Any) -> Tensor:
+        """Return logits (B, 1, S, S) for the states of images and of their sentences."""
+        text = self.text_embedding(text_states)
+        heard = (text,) if self.image_depends_on_text else ()
+        return self.decode(self.image_embedding(image_states, *heard), text)
 
 
 class Geometry(Protocol):
