@@ -1,7 +1,6 @@
 """Kernels inside a bundle: for each node the PTX that an engine launches, and all that it must know to do so."""
 
 import json
-import re
 import shutil
 import sys
 from pathlib import Path
@@ -74,7 +73,8 @@ def test_no_path_of_the_builder_leaks(packed):
 
 
 def test_debug_lines_alone_leave():
-    text = '.version 8.5\n\t.loc\t1 5 0 // a.py:5:0\n\tret;\n\t.section\t.debug_str\n\t{\n.b8 47\n\t}\n\t.file\t1 "/x.py"\n'
+    section = "\t.section\t.debug_str\n\t{\n.b8 47\n\t}\n"
+    text = f'.version 8.5\n\t.loc\t1 5 0 // a.py:5:0\n\tret;\n{section}\t.file\t1 "/x.py"\n'
     assert without_debug(text) == ".version 8.5\n\tret;\n"
 
 
