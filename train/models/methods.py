@@ -15,6 +15,9 @@ from .cris import tuning as cris
 from .cris.sizes import CRIS_SIZES, PUBLIC_CRIS_SIZES
 from .cris.weights import load_cris
 from .grafts import freeze, trained_parameters
+from .image import networks
+from .image.picture_model import load_picture_model
+from .image.sizes import IMAGE_SIZES, PUBLIC_IMAGE_SIZES
 from .lora import LoraOptions, lora
 from .promptable import Backbone, Promptable
 from .sam import lga
@@ -80,6 +83,7 @@ BACKBONES: dict[str, Backbone] = {
     "cris": Backbone(CRIS_SIZES, PUBLIC_CRIS_SIZES, load_cris),
     "sam": Backbone(SAM_SIZES, PUBLIC_SAM_SIZES, load_sam),
     "san": Backbone(SAN_SIZES, PUBLIC_SAN_SIZES, load_san),
+    "image": Backbone(IMAGE_SIZES, PUBLIC_IMAGE_SIZES, load_picture_model),
 }
 
 METHODS: dict[str, Method] = {
@@ -104,6 +108,10 @@ METHODS: dict[str, Method] = {
     "sam/decoder": Method("MedSAM, arXiv 2304.12306", lga.decoder),
     "sam/lga": Method(LGA, lga.lga, lga.LgaOptions),
     "san/adapter": Method(VLSM_ADAPTER, adapter, SanOptions),
+    "image/unet": Method("U-Net, arXiv 1505.04597", networks.unet),
+    "image/unet++": Method("U-Net++, arXiv 1807.10165", networks.unet_plus_plus),
+    "image/nnunet": Method("nnU-Net, arXiv 1809.10486", networks.nnunet),
+    "image/swin-unetr": Method("Swin UNETR, arXiv 2201.01266", networks.swin_unetr),
 }
 
 
