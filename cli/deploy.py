@@ -1,40 +1,14 @@
-"""Commands that run models: segment, evaluate, bench, doctor."""
+"""Commands that run models: evaluate, doctor."""
 
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from ..deploy.errors import UserError
 from .options import Data, EngineName, Json, Prompt, Sentence, Threads
-from .speak import progress, say, show, table
-
-
-def segment(
-    bundle: Annotated[Path, typer.Argument(help="A bundle (or a run, where torch is installed).")],
-    image: Annotated[Path, typer.Argument(help="An image, or a folder of them.")],
-    prompt: Annotated[str, typer.Option(help="What to find, in words.")],
-    out: Annotated[Path, typer.Option(help="Mask to write (PNG, 0 and 255), or a folder.")],
-    threshold: Annotated[float | None, typer.Option(help="Probability from which a pixel counts, 0 to 1.")] = None,
-    overwrite: Annotated[bool, typer.Option(help="Replace masks that stand there.")] = False,
-    engine: EngineName = "auto",
-    threads: Threads = None,
-    as_json: Json = False,
-) -> None:
-    """Write the mask of what the prompt names.
-
-    Example: vlseg segment polyps.bundle image.jpg --prompt "small round polyp" --out mask.png
-    """
-    from ..deploy.masks import segment_files
-
-    with open_model(bundle, engine, threads) as segmenter:
-        rows = []
-        for path, share in segment_files(segmenter, image, prompt, out, threshold, overwrite):
-            say(f"{path}: {share:.2%} of the image")
-            rows.append({"mask": str(path), "share": share})
-    if as_json:
-        show(rows, as_json, "")
+from .speak import progress, say, show
 
 
 def evaluate(
@@ -70,39 +44,6 @@ def evaluate(
     show(result, as_json, f"{result['n']} images: Dice {mean['dice']:.4f}, IoU {mean['iou']:.4f}{far}")
 
 
-def bench(
-    bundles: Annotated[list[Path], typer.Argument(help="Bundles to time, interleaved.")],
-    engine: Annotated[list[str] | None, typer.Option(help="Engine, or auto; repeat for more.")] = None,
-    repeats: Annotated[int, typer.Option(help="Timed runs a row.")] = 50,
-    batch: Annotated[list[int] | None, typer.Option(help="Batch size; repeat for more.")] = None,
-    image: Annotated[Path | None, typer.Option(help="Image to time on; default: a drawn one.")] = None,
-    threads: Threads = None,
-    csv: Annotated[Path | None, typer.Option(help="Append the rows, with their circumstances, to this CSV.")] = None,
-    as_json: Json = False,
-) -> None:
-    """Time bundles: engine alone and file to mask apart, percentiles, images per second, memory.
-
-    Example: vlseg bench adapted.bundle frozen.bundle --repeats 100
-    """
-    from ..deploy.bench import bench as measure
-    from ..deploy.rows import append_row
-
-    report = measure(
-        bundles,
-        engine or ["auto"],
-        repeats=repeats,
-        batches=batch or [1],
-        threads=threads,
-        image=image,
-        progress=progress("round"),
-    )
-    if csv:
-        for row in report["rows"]:
-            append_row(csv, row)
-    lines = table(report["rows"], "bundle", "engine", "stage", "batch", "p50_ms", "p90_ms", "p99_ms", "images_per_s")
-    show(report, as_json, "\n".join([lines, *(_ratio(row) for row in report["ratios"])]))
-
-
 def doctor(as_json: Json = False) -> None:
     """Say what this machine can do, which known faults apply, and the command that mends each.
 
@@ -129,8 +70,4 @@ def open_model(folder: Path, engine: str, threads: int | None):
     return Segmenter.open(folder, engine=engine, threads=threads)
 
 
-def _ratio(row: dict[str, Any]) -> str:
-    return f"{row['a']} / {row['b']}, {row['stage']}: {row['median']:.3f} ({row['low']:.3f} to {row['high']:.3f})"
-
-
-COMMANDS = (segment, evaluate, bench, doctor)
+COMMANDS = (evaluate, doctor)

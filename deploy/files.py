@@ -79,6 +79,34 @@ def atomic_write(path: Path | str, data: bytes | str) -> None:
         _sync(path.parent)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they do not stand yet.
+
+    Raises:
+        UserError: it cannot be made.
+    """
+    with _writing(path, anything=True):
+        path.mkdir(parents=True, exist_ok=True)
+
+
+@contextmanager
+def atomic_file(path: Path | str) -> Iterator[Path]:
+    """Hand out a temporary sibling of `path` for a library to write; when the block ends well, it becomes `path`.
+
+    If the block fails, nothing is left behind. Raises as `atomic_write`.
+    """
+    path = Path(path)
+    partial = _partial_name(path)
+    try:
+        yield partial
+        with _writing(path, anything=True):
+            _sync(partial)
+            os.replace(partial, path)
+            _sync(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
 def write_json(path: Path | str, value: Any) -> None:
     """Write `value` as indented JSON, whole; NaN and infinity are refused, since JSON has no word for them."""
     atomic_write(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")

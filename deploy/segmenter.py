@@ -158,11 +158,9 @@ class Segmenter:
         Raises:
             UserError: more than 255 prompts, or as `run`.
         """
-        if len(prompts) > 255:
-            raise UserError(f"{len(prompts)} prompts, expected at most 255 in one class map")
         answers = self.run_many(image, prompts, threshold)
         level = self.manifest.threshold if threshold is None else threshold
-        return class_map(np.stack([answer.probability for answer in answers]), level, clean)
+        return class_map([answer.probability for answer in answers], level, clean)
 
     def tiled(
         self,
@@ -186,7 +184,8 @@ class Segmenter:
             UserError: a side below 1, an overlap outside of 0 to 0.9, or as `run`.
         """
         pixels.check_image(image)
-        grid, timings = tiles.lay(image.shape[:2], side or self.manifest.image_size, overlap), Timings()
+        side = self.manifest.image_size if side is None else side
+        grid, timings = tiles.lay(image.shape[:2], side, overlap), Timings()
 
         def ask(some: Sequence[np.ndarray]) -> list[np.ndarray]:
             rows = self._logits(some, [prompt] * len(some), timings, remember=False)
@@ -232,6 +231,10 @@ class Segmenter:
         if part == "decoder" and not np.isfinite(out["logits"]).all():
             raise EngineError(f"{self.manifest.name} on {self.engine} answered with NaN: try another engine or fp32")
         return out
+
+    def engine_of(self, part: str) -> Engine:
+        """Return the engine that runs one part."""
+        return self._engines[part]
 
     def inputs_of_parts(self, image: np.ndarray, prompt: str, batch: int = 1) -> dict[str, Arrays]:
         """Return what each part is given when a picture and a prompt, repeated to a batch, go through the model."""

@@ -17,7 +17,10 @@ MAY_IMPORT = {
     "demo": {"deploy"},
     "cli": {"kernels", "deploy", "train", "export", "demo", "quickstart"},
 }
-HEAVY = ("torch", "transformers", "monai", "lightning", "onnx", "triton", "gradio", "scipy", "matplotlib")
+HEAVY = (
+    *("torch", "transformers", "monai", "lightning", "onnx", "triton", "gradio", "scipy", "matplotlib"),
+    *("pydicom", "nibabel", "highdicom", "av"),
+)
 
 
 def sources():

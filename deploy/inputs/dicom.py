@@ -60,7 +60,7 @@ def open_dicom(path: Path | str, window: Window | None = None) -> Pictures:
     """
     data = read_dataset(path)
     count = int(data.get("NumberOfFrames") or 1)
-    return Pictures(Path(path), "dicom", count, partial(_picture, data, Path(path), window))
+    return Pictures(Path(path), "dicom", count, partial(_picture, data, Path(path), window), data)
 
 
 def _picture(data: Any, path: Path, window: Window | None, index: int) -> Picture:

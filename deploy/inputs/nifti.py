@@ -46,7 +46,8 @@ def open_nifti(path: Path | str, window: Window | None = None) -> Pictures:
     """
     volume = read_volume(path)
     low, high = window or (float(x) for x in np.percentile(volume.values, PERCENTILES))
-    return Pictures(Path(path), "nifti", volume.values.shape[2], partial(_slice, volume, Path(path), (low, high)))
+    read = partial(_slice, volume, Path(path), (low, high))
+    return Pictures(Path(path), "nifti", volume.values.shape[2], read, volume)
 
 
 def read_volume(path: Path | str) -> Volume:

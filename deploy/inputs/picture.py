@@ -46,12 +46,14 @@ class Pictures:
         kind: as `Picture.kind`.
         count: how many there are.
         read: returns the picture at an index, from 0.
+        native: what the file's own library made of it: pydicom's data set, or a `nifti.Volume`.
     """
 
     source: Path
     kind: str
     count: int
     read: Callable[[int], Picture]
+    native: Any = None
 
     def __len__(self) -> int:
         """Return how many pictures there are."""

@@ -6,13 +6,13 @@ from ..extras import load
 from ..inputs.nifti import Volume, from_slices
 
 
-def nifti_bytes(masks: np.ndarray, volume: Volume) -> bytes:
-    """Return a NIfTI file, uint8 0 and 1, of masks, bool (n, H, W), one for each slice of `volume`.
+def nifti_bytes(labels: np.ndarray, volume: Volume) -> bytes:
+    """Return a NIfTI file, uint8, of class maps (n, H, W), one for each slice of `volume`, in its order.
 
     Shape, affine and its codes are those of the volume's file.
     """
     nibabel = load("nibabel", "medical", "NIfTI")
-    values = np.ascontiguousarray(from_slices(masks, volume)).astype(np.uint8)
+    values = np.ascontiguousarray(from_slices(labels, volume), np.uint8)
     header = nibabel.Nifti1Header()
     header.set_xyzt_units(*volume.image.header.get_xyzt_units())
     made = nibabel.Nifti1Image(values, volume.image.affine, header)
