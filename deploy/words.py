@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from tokenizers import Encoding
 from tokenizers import Tokenizer as Library
 
 from .errors import BundleError, UserError
@@ -12,7 +13,9 @@ CONTEXT = 77
 
 
 class Tokenizer:
-    """A CLIP-like tokenizer: begin token, words, end token; padded with the end token, cut to 77 keeping the end token.
+    """A tokenizer: begin token, words, end token; padded with the end token, cut to 77 keeping the end token.
+
+    One of pieces marked as continuations (BERT's WordPiece) is cut at a word, any other (CLIP's) as the library cuts.
 
     Thread-safe: the library's object is never changed after loading.
 
@@ -42,6 +45,7 @@ class Tokenizer:
                 f"{path or 'tokenizer'} adds {len(frame)} tokens to an empty text, expected begin and end"
             )
         self.end = frame[1]
+        self._whole_words = type(self._library.model).__name__ == "WordPiece"
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
@@ -68,7 +72,7 @@ class Tokenizer:
         if isinstance(texts, str) or not texts:
             raise ValueError(f"texts is {texts!r}, expected a list of at least one sentence")
         limit = min(length or self.context, self.context)
-        rows = [self._cut(ids, limit) for ids in self._encode(texts)]
+        rows = [self._cut(encoding, limit) for encoding in self._encode(texts)]
         width = length or max(map(len, rows))
         input_ids = np.full((len(rows), width), self.end, np.int64)
         mask = np.zeros((len(rows), width), np.int64)
@@ -77,13 +81,26 @@ class Tokenizer:
             mask[i, : len(row)] = 1
         return input_ids, mask
 
-    def _encode(self, texts: Sequence[str]) -> list[list[int]]:
+    def unread(self, text: str, length: int | None = None) -> str:
+        """Return the end of a text that does not fit into `length` tokens, at most 77; empty where all is read."""
+        (encoding,) = self._encode([text])
+        kept = len(self._cut(encoding, min(length or self.context, self.context)))
+        return text[encoding.offsets[kept - 1][0] :].strip() if kept < len(encoding.ids) else ""
+
+    def _encode(self, texts: Sequence[str]) -> list[Encoding]:
         for text in texts:
             try:
                 text.encode()
             except UnicodeEncodeError as error:
                 raise UserError(f"prompt {text!a} is not valid Unicode: type it again") from error
-        return [encoding.ids for encoding in self._library.encode_batch(list(texts))]
+        return self._library.encode_batch(list(texts))
 
-    def _cut(self, ids: list[int], limit: int) -> list[int]:
-        return ids if len(ids) <= limit else [*ids[: limit - 1], self.end]
+    def _cut(self, encoding: Encoding, limit: int) -> list[int]:
+        ids, words = encoding.ids, encoding.word_ids
+        if len(ids) <= limit:
+            return ids
+        kept = limit - 1
+        while self._whole_words and kept > 1 and words[kept] == words[kept - 1]:
+            kept -= 1
+        # a first word that alone is too long is cut after all
+        return [*ids[: kept if kept > 1 else limit - 1], self.end]

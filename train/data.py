@@ -15,7 +15,10 @@ from ..deploy.annotations import Sample, choose_prompt, read_pair
 from ..deploy.pixels import to_input
 from ..deploy.words import Tokenizer
 from .augment import augment
+from .augment_crops import augment_crops
 from .seeds import derive
+
+AUGMENTATIONS = {"flips": augment, "crops": augment_crops}
 
 
 class Picture(NamedTuple):
@@ -72,6 +75,7 @@ class Look:
         prompt: key of the sentence, or "random".
         seed: of the draws in training; None: one fixed draw, for validation and test.
         augment: change pictures, masks and sentences (training only).
+        augmentation: how: a name of `AUGMENTATIONS`.
     """
 
     image_size: int
@@ -80,6 +84,7 @@ class Look:
     prompt: str
     seed: int | None = None
     augment: bool = False
+    augmentation: str = "flips"
 
 
 class Pictures(Dataset):
@@ -114,7 +119,8 @@ class Pictures(Dataset):
         pixels, mask, digest = self.picture(position)
         text = choose_prompt(sample, look.prompt, 0 if look.seed is None else derive(look.seed, epoch))
         if look.augment:
-            pixels, mask, text = augment(pixels, mask, text, derive(look.seed or 0, epoch, sample.name))
+            change = AUGMENTATIONS[look.augmentation]
+            pixels, mask, text = change(pixels, mask, text, derive(look.seed or 0, epoch, sample.name))
         values = torch.from_numpy(to_input(pixels, look.image_size, look.mean, look.std))
         return Example(values, torch.from_numpy(mask[None].astype(np.float32)), text, digest, sample.name)
 

@@ -2,9 +2,12 @@
 
 from typing import Any
 
-from .loss import SegmentationLoss
-from .models.methods import VLSM_ADAPTER, method_of, option_names
+from torch import nn
+
+from .loss import BalancedLoss, SegmentationLoss
+from .models.methods import LGA, VLSM_ADAPTER, method_of, option_names
 from .recipe import Recipe
+from .schedule import Curve
 
 
 def options_of(recipe: Recipe) -> dict[str, Any]:
@@ -14,7 +17,18 @@ def options_of(recipe: Recipe) -> dict[str, Any]:
     return dict(recipe.options)
 
 
-def loss_of(recipe: Recipe) -> SegmentationLoss:
-    """Return the loss of a recipe; of the published codes, VLSM-Adapter's alone has the double sigmoid."""
-    own = method_of(recipe.method).paper == VLSM_ADAPTER
-    return SegmentationLoss(recipe.dice_weight, recipe.ce_weight, recipe.fidelity if own else "paper")
+def loss_of(recipe: Recipe) -> nn.Module:
+    """Return the loss of a recipe.
+
+    Of the published codes, VLSM-Adapter's alone has the double sigmoid, and LGA's alone a loss that balances classes.
+    """
+    weights, paper = (recipe.dice_weight, recipe.ce_weight), method_of(recipe.method).paper
+    if recipe.fidelity == "released" and paper == LGA:
+        return BalancedLoss(*weights)
+    return SegmentationLoss(*weights, recipe.fidelity if paper == VLSM_ADAPTER else "paper")
+
+
+def curve_of(recipe: Recipe) -> Curve:
+    """Return the cosine of a recipe's schedule; LGA's released code has one of its own."""
+    own = recipe.fidelity == "released" and method_of(recipe.method).paper == LGA
+    return "seven-sixteenths" if own else "half"

@@ -24,12 +24,13 @@ from .engine import segmenter_of
 from .fidelity import options_of
 from .models.adapters import implementation
 from .models.clipseg import Clipseg
-from .models.grafts import trained_parameters
+from .models.grafts import learning_parameters, trained_parameters
 from .models.methods import backbone_of, build_model, cacheable, option_names
 from .models.runs import read_run, save_run
 from .picture import prediction_sheet
 from .place import Place, changed, session_of
 from .recipe import Recipe
+from .spoken import say_sentences
 from .threshold import choose_threshold
 from .trainer import Trained, device_kind, is_first_process, precision_of, train_model
 
@@ -84,6 +85,7 @@ def fit(
     )
     if not trained_parameters(model):
         raise UserError(f"{recipe.method} trains nothing: choose a method with trained parts, see `vlseg methods`")
+    say_sentences(model, recipe.prompt, recipe.held_out_prompt, splits, say)
     train, val = read_pictures(splits, recipe, model.image_size, model.mean, model.std, say)
     if first:
         place.begin(session_of(recipe, splits), resume)
@@ -138,7 +140,7 @@ def read_pictures(
     say: Say,
 ) -> tuple[Pictures, Pictures]:
     """Decode training and validation images; UserError for a bad file, or where no training mask holds an object."""
-    train_look = Look(image_size, mean, std, recipe.prompt, recipe.seed, recipe.augment)
+    train_look = Look(image_size, mean, std, recipe.prompt, recipe.seed, recipe.augment, recipe.augmentation)
     train = Pictures(splits["train"], train_look, recipe.keep_bytes)
     val = Pictures(splits["val"], Look(image_size, mean, std, recipe.held_out_prompt), recipe.keep_bytes)
     if not train.read_all(say):
@@ -240,8 +242,11 @@ def _announcement(model: Clipseg, recipe: Recipe, splits: Splits, forward: Cache
     start = "resuming" if place.checkpoint.exists() else "training"
     device = device_kind()
     operators = implementation(model, device)
+    idle = trained - sum(p.numel() for p in learning_parameters(model).values())
     return (
-        f"{start} {recipe.method} ({recipe.size}): {trained:,} of {model.total:,} parameters, images {counts}, "
+        f"{start} {recipe.method} ({recipe.size}): {trained:,} of {model.total:,} parameters"
+        + (f" ({idle:,} of them get no gradient and are left out of the optimiser)" if idle else "")
+        + f", images {counts}, "
         f"size {model.image_size}, {cached} computed once, on {device}"
         + (f" with {operators} operators" if operators else "")
     )

@@ -12,9 +12,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 from ..deploy.errors import UserError
 from .data import Batch, Order
 from .decay import parameter_groups
-from .fidelity import loss_of
+from .fidelity import curve_of, loss_of
 from .models import lora
 from .recipe import Recipe
+from .schedule import factor
 from .seeds import derive
 
 Forward = Callable[[Batch], Tensor]
@@ -65,6 +66,15 @@ class Fit(lightning.LightningModule):
         torch.manual_seed(derive(self.recipe.seed, "dropout", self.current_epoch, self.global_rank))
         self._train_sums = torch.zeros(2, dtype=torch.float64, device=self.device)
 
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Set the learning rate of a schedule whose length is known; it depends on the step alone, resumed or not."""
+        if self.recipe.schedule == "plateau":
+            return
+        total = int(self.trainer.estimated_stepping_batches)
+        share = factor(self.global_step, total, self.recipe.warmup_steps, curve_of(self.recipe))
+        for group in self.optimizers().param_groups:  # type: ignore[union-attr]
+            group["lr"] = self.recipe.lr * share
+
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """Return the loss, weighted so that the average over processes is the mean over the global batch."""
         mine, together = self.train_order.share(step)
@@ -82,6 +92,8 @@ class Fit(lightning.LightningModule):
 
         Done here and not by Lightning, which does it after the checkpoint of the epoch is written.
         """
+        if self.recipe.schedule != "plateau":
+            return
         assert self._plateau is not None
         self._plateau.step(self.trainer.callback_metrics["val_loss"].item())
 

@@ -26,6 +26,7 @@ class Recipe:
         prompt: key of the sentence used in training: "p0", "p1", ..., or "random" (every key but p0).
         val_prompt: key used on validation and test images; None: the same as `prompt`.
         augment: flips, small affine moves and light changes on training images, words kept true.
+        augmentation: what `augment` does: "flips" as above, or "crops", LGA's, which never flips.
         seed: decides new weights, order, prompts, dropout and augmentation.
         lr: learning rate of AdamW.
         weight_decay: decoupled weight decay of AdamW.
@@ -37,6 +38,9 @@ class Recipe:
         patience: epochs without a better validation Dice before it stops early.
         min_delta: smallest gain of validation Dice that counts as better.
         clip_norm: upper limit of the gradient norm; 0: none.
+        schedule: how the learning rate moves: "plateau" lowers it where the validation loss stalls; "cosine" is a
+            linear warm-up and then a cosine down to nothing at the last step of `max_epochs`.
+        warmup_steps: steps of the warm-up; cosine alone.
         plateau_factor: factor on the learning rate when the validation loss stalls.
         plateau_patience: epochs the validation loss may stall before that.
         dice_weight: weight of the Dice loss.
@@ -60,6 +64,7 @@ class Recipe:
     prompt: str = "random"
     val_prompt: str | None = None
     augment: bool = False
+    augmentation: Literal["flips", "crops"] = "flips"
     seed: int = 41
     lr: float = 1e-3
     weight_decay: float = 1e-3
@@ -71,6 +76,8 @@ class Recipe:
     patience: int = 20
     min_delta: float = 1e-4
     clip_norm: float = 0.5
+    schedule: Literal["plateau", "cosine"] = "plateau"
+    warmup_steps: int = 0
     plateau_factor: float = 0.3
     plateau_patience: int = 5
     dice_weight: float = 1.5
@@ -135,7 +142,7 @@ class Recipe:
 LOWEST = {
     "image_size": 1, "batch_size": 1, "max_epochs": 1, "min_epochs": 0, "max_minutes": 0, "patience": 1,
     "min_delta": 0, "clip_norm": 0, "plateau_patience": 0, "dice_weight": 0, "ce_weight": 0, "weight_decay": 0,
-    "cache_bytes": 0, "keep_bytes": 0, "num_workers": 0, "devices": 1, "num_nodes": 1, "seed": 0,
+    "warmup_steps": 0, "cache_bytes": 0, "keep_bytes": 0, "num_workers": 0, "devices": 1, "num_nodes": 1, "seed": 0,
 }  # fmt: skip
 
 

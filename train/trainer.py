@@ -20,6 +20,7 @@ from ..deploy.words import Tokenizer
 from .callbacks import Best, Clock, History, Keeper, PatientStopping
 from .data import Order, Pictures, make_loader
 from .loop import Fit, Forward
+from .models.grafts import learning_parameters, trained_parameters
 from .place import Place
 from .recipe import Recipe
 from .state import SafeCheckpointIO, load_weights
@@ -75,7 +76,9 @@ def train_model(
     stopping = PatientStopping(recipe.min_epochs, recipe.patience, recipe.min_delta)
     history = History(place.metrics, clock, say)
     with _quiet():
-        trainer = make_trainer(recipe, place, [best, stopping, clock, history, Keeper(place.checkpoint)])
+        trainer = make_trainer(
+            recipe, place, some_idle(model), [best, stopping, clock, history, Keeper(place.checkpoint)]
+        )
         ranks = {"rank": trainer.global_rank, "world_size": recipe.world_size}
         train_order = Order(len(train), recipe.batch_size, seed=recipe.seed, **ranks)
         val_order = Order(len(val), recipe.batch_size, **ranks)
@@ -92,13 +95,22 @@ def train_model(
     return Trained(len(history.rows), best.epoch, best.score, clock.minutes, trainer.is_global_zero)
 
 
-def make_trainer(recipe: Recipe, place: Place, callbacks: list[Any]) -> lightning.Trainer:
-    """Return Lightning's trainer for a recipe; several processes use gloo on a CPU and nccl on GPUs."""
+def some_idle(model: nn.Module) -> bool:
+    """Are there open parameters that no gradient reaches?"""
+    return len(learning_parameters(model)) < len(trained_parameters(model))
+
+
+def make_trainer(recipe: Recipe, place: Place, idle: bool, callbacks: list[Any]) -> lightning.Trainer:
+    """Return Lightning's trainer for a recipe; several processes use gloo on a CPU and nccl on GPUs.
+
+    `idle`: some open parameters get no gradient, which the processes would otherwise wait for.
+    """
+    together = "ddp_find_unused_parameters_true" if idle else "ddp"
     return lightning.Trainer(
         accelerator=device_kind(),
         devices=recipe.devices,
         num_nodes=recipe.num_nodes,
-        strategy="ddp" if recipe.world_size > 1 else "auto",
+        strategy=together if recipe.world_size > 1 else "auto",
         precision=_PRECISION[precision_of(recipe)],
         max_epochs=recipe.max_epochs,
         gradient_clip_val=recipe.clip_norm or None,

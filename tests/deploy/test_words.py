@@ -4,6 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer as Library
+from tokenizers.models import WordPiece
+from tokenizers.pre_tokenizers import BertPreTokenizer
+from tokenizers.processors import TemplateProcessing
 
 from vlseg.deploy.errors import BundleError, UserError
 from vlseg.deploy.words import Tokenizer
@@ -111,3 +115,26 @@ def test_equals_the_library_s_clip_tokenizer():
     expected = theirs(texts, padding=True, truncation=True, return_tensors="np")
     ids, mask = ours(texts)
     assert np.array_equal(ids, expected["input_ids"]) and np.array_equal(mask, expected["attention_mask"])
+
+
+def test_what_does_not_fit_is_said(tokenizer):
+    text = "red " * 40 + "polyps at the very end of a long sentence " * 5
+    left = tokenizer.unread(text)
+    assert left and text.strip().endswith(left)
+    read = text[: len(text.strip()) - len(left)]
+    assert np.array_equal(tokenizer([read])[0], tokenizer([text])[0])
+    assert tokenizer.unread("a small polyp") == ""
+    assert tokenizer.unread("a small polyp", 3) == "small polyp"
+
+
+def test_wordpieces_are_cut_at_a_word():
+    library = Library(WordPiece({p: i for i, p in enumerate(("[CLS]", "[SEP]", "lung", "in", "##fect", "##ion", "u"))}))
+    library.pre_tokenizer = BertPreTokenizer()
+    library.post_processor = TemplateProcessing("[CLS] $A [SEP]", special_tokens=[("[CLS]", 0), ("[SEP]", 1)])
+    tokenizer = Tokenizer(library.to_str())
+    text = "lung infection lung"
+    assert tokenizer([text])[0].tolist() == [[0, 2, 3, 4, 5, 2, 1]]
+    for length, ids in ((6, [0, 2, 3, 4, 5, 1]), (5, [0, 2, 1, 1, 1]), (4, [0, 2, 1, 1]), (3, [0, 2, 1])):
+        assert tokenizer([text], length)[0].tolist() == [ids]
+    assert tokenizer.unread(text, 5) == "infection lung" and tokenizer.unread(text, 6) == "lung"
+    assert tokenizer(["infection"], 4)[0].tolist() == [[0, 3, 4, 1]]

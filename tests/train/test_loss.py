@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from vlseg.train.loss import SegmentationLoss
+from vlseg.train.loss import BalancedLoss, SegmentationLoss
 
 
 def by_hand(logits: torch.Tensor, masks: torch.Tensor, dice: float, ce: float, released: bool) -> torch.Tensor:
@@ -34,3 +34,20 @@ def test_half_precision_logits_are_judged_in_float32():
     logits = torch.randn(2, 1, 5, 5)
     masks = (logits > 0).float()
     assert SegmentationLoss()(logits.half(), masks).dtype == torch.float32
+
+
+def test_the_balanced_loss_by_hand():
+    logits = torch.tensor([[[[2.0, -1.0], [0.5, -3.0]]], [[[1.0, 1.0], [-2.0, 0.0]]]]).double()
+    masks = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]], [[[1.0, 1.0], [0.0, 0.0]]]]).double()
+    p = logits.float().sigmoid()
+    dice = [1 - (2 * (a * b).sum() + 1e-5) / ((a * a).sum() + (b * b).sum() + 1e-5) for a, b in zip(p, masks.float())]
+    inside = torch.cat([-p[one == 1].log() for one in [masks]]).mean()
+    outside = torch.cat([-(1 - p[one == 0]).log() for one in [masks]]).mean()
+    expected = 2 * torch.stack(dice).mean() + 3 * (inside + outside)
+    assert BalancedLoss(2.0, 3.0)(logits, masks.float()).item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_a_class_that_is_not_there_counts_nothing():
+    logits = torch.full((1, 1, 4, 4), -20.0)
+    assert BalancedLoss(0.0, 1.0)(logits, torch.zeros(1, 1, 4, 4)).item() < 1e-6
+    assert BalancedLoss(0.0, 1.0)(-logits, torch.zeros(1, 1, 4, 4)).item() == pytest.approx(20.0)

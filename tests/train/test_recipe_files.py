@@ -28,7 +28,7 @@ def test_published_recipes_name_paper_table_and_column(name):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_search_spaces_can_be_read(name):
     found = read_recipe(name)
-    if name.endswith(("tunevlseg/decoder", "tunevlseg/cris-full")):
+    if name.endswith(("tunevlseg/decoder", "tunevlseg/cris-full")) or name.startswith("lga/"):
         assert not found.search
     else:
         space = read_space(found.search)
