@@ -13,9 +13,9 @@ ROTATION, SHIFT, ZOOM, LIGHT = np.deg2rad(10), 0.05, 0.05, 0.3
 def augment_crops(image: np.ndarray, mask: np.ndarray, text: str, seed: int) -> tuple[np.ndarray, np.ndarray, str]:
     """Return a changed (image uint8 (S, S, 3), mask bool (S, S)) and the sentence; a seed gives one change.
 
-    A crop of half to all of the area, its sides at most 4 : 3, is stretched to the whole; then, three times in ten, come
-    a shift and a zoom of up to 5 % and a rotation of up to 10 degrees with black behind; then, half the time, brightness
-    and contrast change by up to 30 %. All are uniform.
+    A crop of half to all of the area, its sides at most 4 : 3, is stretched to the whole. Three times in ten come a
+    shift and a zoom of up to 5 % and a rotation of up to 10 degrees, black behind. Half the time brightness and contrast
+    change by up to 30 %. All are uniform.
     """
     draw = np.random.default_rng(seed)
     image, mask = _crop(image, mask, draw)

@@ -40,9 +40,9 @@ def test_the_balanced_loss_by_hand():
     logits = torch.tensor([[[[2.0, -1.0], [0.5, -3.0]]], [[[1.0, 1.0], [-2.0, 0.0]]]]).double()
     masks = torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]], [[[1.0, 1.0], [0.0, 0.0]]]]).double()
     p = logits.float().sigmoid()
-    dice = [1 - (2 * (a * b).sum() + 1e-5) / ((a * a).sum() + (b * b).sum() + 1e-5) for a, b in zip(p, masks.float())]
-    inside = torch.cat([-p[one == 1].log() for one in [masks]]).mean()
-    outside = torch.cat([-(1 - p[one == 0]).log() for one in [masks]]).mean()
+    pairs = zip(p, masks.float(), strict=True)
+    dice = [1 - (2 * (a * b).sum() + 1e-5) / ((a * a).sum() + (b * b).sum() + 1e-5) for a, b in pairs]
+    inside, outside = -p[masks == 1].log().mean(), -(1 - p[masks == 0]).log().mean()
     expected = 2 * torch.stack(dice).mean() + 3 * (inside + outside)
     assert BalancedLoss(2.0, 3.0)(logits, masks.float()).item() == pytest.approx(expected.item(), rel=1e-5)
 
