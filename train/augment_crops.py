@@ -14,7 +14,7 @@ def augment_crops(image: np.ndarray, mask: np.ndarray, text: str, seed: int) -> 
     """Return a changed (image uint8 (S, S, 3), mask bool (S, S)) and the sentence; a seed gives one change.
 
     A crop of half to all of the area, its sides at most 4 : 3, is stretched to the whole. Three times in ten come a
-    shift and a zoom of up to 5 % and a rotation of up to 10 degrees, black behind. Half the time brightness and contrast
+    shift and a zoom of up to 5 % and a rotation of up to 10 degrees, black behind. Half the time light and contrast
     change by up to 30 %. All are uniform.
     """
     draw = np.random.default_rng(seed)
