@@ -75,6 +75,26 @@ def recipes(as_json: Json = False) -> None:
     show(rows, as_json, table(rows, "name", "method", "size", "paper", "table", "column"))
 
 
+def evidence(
+    grid: Annotated[Path, typer.Argument(help="TOML file: blocks of methods, data sets, seeds and prompts.")],
+    data: Annotated[Path, typer.Option(help="Folder where the data folders of the grid are.")] = ...,  # type: ignore[assignment]
+    out: Annotated[Path, typer.Option(help="Folder for the runs; a grid that was stopped goes on there.")] = ...,  # type: ignore[assignment]
+    rows: Annotated[Path | None, typer.Option(help="CSV that rows are added to; default: OUT/evidence.csv.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Train and judge a grid of methods, data sets and seeds on equal budgets, a row each; stopped, it goes on.
+
+    Example: vlseg evidence docs/grid.toml --data sets --out runs/evidence
+    """
+    from ..train.evidence import evidence as walk
+
+    found = walk(grid, data, out, rows, say=say)
+    counts = ", ".join(f"{len(names)} {how}" for how, names in found.items())
+    show(found, as_json, f"{rows or out / 'evidence.csv'}: cells {counts}")
+    if found["failed"]:
+        raise typer.Exit(1)
+
+
 def convert(
     file: Annotated[Path, typer.Argument(help="A checkpoint of CRIS, CLIP RN50 or ViT-B/16, CLIPSeg, SAM or MedSAM.")],
     sha256: Annotated[str, typer.Option(help="Its SHA-256, as the publisher states it.")] = ...,  # type: ignore[assignment]
@@ -101,4 +121,4 @@ def _scores(metrics: dict[str, Any]) -> str:
     return ", ".join(f"{split} Dice {figures['dice']:.4f}" for split, figures in metrics.items())
 
 
-COMMANDS = (methods, train, recipes, convert)
+COMMANDS = (methods, train, recipes, evidence, convert)

@@ -30,6 +30,7 @@ from .models.runs import read_run, save_run
 from .picture import prediction_sheet
 from .place import Place, changed, session_of
 from .recipe import Recipe
+from .seeds import derive
 from .spoken import say_sentences
 from .threshold import choose_threshold
 from .trainer import Trained, device_kind, is_first_process, precision_of, train_model
@@ -54,14 +55,16 @@ def fit(
     *,
     sentence: str | None = None,
     resume: bool = True,
+    test: bool = True,
     say: Say = to_stderr,
 ) -> dict[str, Any]:
     """Train a method on a data folder and return the `run.json` of the run folder `out`.
 
-    `sentence` is the prompt of a plain folder of images and masks. An unfinished run in `out` is resumed at its last
-    whole epoch, or started anew without `resume`; of a finished one, this says so and returns its `run.json`. At the
-    end `out` holds run.json, trained.safetensors, metrics.csv and predictions.png. Of several processes only the first
-    writes; the others return an empty dict. Several machines need `out` on storage they share.
+    `sentence` is the prompt of a plain folder of images and masks; without `test` the test images are left alone. An
+    unfinished run in `out` is resumed at its last whole epoch, or started anew without `resume`; of a finished one,
+    this says so and returns its `run.json`. At the end `out` holds run.json, trained.safetensors, metrics.csv and
+    predictions.png. Of several processes only the first writes; the others return an empty dict. Several machines need
+    `out` on storage they share.
 
     Raises UserError for whatever a user can get wrong, before anything is written where it can be known before, and
     KeyboardInterrupt, with a sentence that says how to go on, where Ctrl-C ends it.
@@ -95,7 +98,8 @@ def fit(
         trained = train_model(model, forward, model.tokenizer, train, val, recipe, place, say)
         if not trained.is_global_zero:
             return {}
-        return _finish(Job(recipe, data.resolve().name, splits, place, say), model, trained)
+        judged = splits if test else {name: samples for name, samples in splits.items() if name != "test"}
+        return _finish(Job(recipe, data.resolve().name, judged, place, say), model, trained)
 
 
 @contextmanager
@@ -120,15 +124,28 @@ def check_recipe(recipe: Recipe) -> None:
 
 
 def read_splits(data: Path, recipe: Recipe, sentence: str | None = None) -> Splits:
-    """Return train, val and, where there is one, test; every prompt key is tried, so that a wrong one shows now."""
+    """Return train, val and, where there is one, test; every prompt key is tried, so that a wrong one shows now.
+
+    Of training and validation images, only as many as the recipe says are there.
+    """
     names = ["train", "val"]
     if not (data / "anns").exists() or (data / "anns" / "test.json").exists():
         names.append("test")
     splits = {name: read_samples(data, name, sentence) for name in names}
+    splits["train"] = some(splits["train"], recipe.train_images)
+    splits["val"] = some(splits["val"], recipe.val_images)
     for name, samples in splits.items():
         for sample in samples:
             choose_prompt(sample, recipe.prompt if name == "train" else recipe.held_out_prompt)
     return splits
+
+
+def some(samples: list[Sample], count: int | None) -> list[Sample]:
+    """Return `count` of the samples, those whose names' hashes come first: a smaller draw lies inside a larger one."""
+    if count is None:
+        return samples
+    first = sorted(range(len(samples)), key=lambda i: (derive(samples[i].name), i))[:count]
+    return [samples[i] for i in sorted(first)]
 
 
 def read_pictures(

@@ -15,7 +15,10 @@ from .models.runs import RUN
 from .recipe import Recipe
 
 # what may change between the start of a run and its resume without changing what it computes
-FREE = {"max_epochs", "max_minutes", "num_workers", "cache", "cache_bytes", "cache_folder", "keep_bytes"}
+FREE = {
+    "max_epochs", "max_minutes", "max_steps", "clock", "num_workers", "cache", "cache_bytes", "cache_folder",
+    "keep_bytes",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

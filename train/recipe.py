@@ -27,6 +27,8 @@ class Recipe:
         val_prompt: key used on validation and test images; None: the same as `prompt`.
         augment: flips, small affine moves and light changes on training images, words kept true.
         augmentation: what `augment` does: "flips" as above, or "crops", LGA's, which never flips.
+        train_images: train on so many of the images, those whose names' hashes come first; None: on all.
+        val_images: validate on so many, chosen alike; None: on all.
         seed: decides new weights, order, prompts, dropout and augmentation.
         lr: learning rate of AdamW.
         weight_decay: decoupled weight decay of AdamW.
@@ -35,6 +37,8 @@ class Recipe:
         max_epochs: upper limit of epochs.
         min_epochs: epochs before early stopping may act.
         max_minutes: training time after which it stops, then validates; None: no limit.
+        clock: what `max_minutes` counts: "wall", or "cpu", what this process computed, however busy the machine is.
+        max_steps: optimiser steps after which it stops, then validates; None: no limit.
         patience: epochs without a better validation Dice before it stops early.
         min_delta: smallest gain of validation Dice that counts as better.
         clip_norm: upper limit of the gradient norm; 0: none.
@@ -65,6 +69,8 @@ class Recipe:
     val_prompt: str | None = None
     augment: bool = False
     augmentation: Literal["flips", "crops"] = "flips"
+    train_images: int | None = None
+    val_images: int | None = None
     seed: int = 41
     lr: float = 1e-3
     weight_decay: float = 1e-3
@@ -73,6 +79,8 @@ class Recipe:
     max_epochs: int = 200
     min_epochs: int = 10
     max_minutes: float | None = None
+    clock: Literal["wall", "cpu"] = "wall"
+    max_steps: int | None = None
     patience: int = 20
     min_delta: float = 1e-4
     clip_norm: float = 0.5
@@ -143,6 +151,7 @@ LOWEST = {
     "image_size": 1, "batch_size": 1, "max_epochs": 1, "min_epochs": 0, "max_minutes": 0, "patience": 1,
     "min_delta": 0, "clip_norm": 0, "plateau_patience": 0, "dice_weight": 0, "ce_weight": 0, "weight_decay": 0,
     "warmup_steps": 0, "cache_bytes": 0, "keep_bytes": 0, "num_workers": 0, "devices": 1, "num_nodes": 1, "seed": 0,
+    "train_images": 1, "val_images": 1, "max_steps": 1,
 }  # fmt: skip
 
 

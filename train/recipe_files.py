@@ -48,7 +48,7 @@ def read_recipe(recipe: str | Path) -> RecipeFile:
     path = Path(recipe)
     if not path.is_file():
         raise UserError(f"no recipe {recipe}: expected a TOML file or one of {', '.join(shipped())}")
-    content = _toml(path)
+    content = read_toml(path)
     return _layered(path, content, content.get("search"))
 
 
@@ -58,7 +58,7 @@ def read_preset(method: str, small: bool) -> RecipeFile:
     name = next(names, None)
     found = RecipeFile({}) if name is None else _shipped(*name.split("/"))
     values = {key: value for key, value in found.fields.items() if key not in ("method", "size")}
-    changes = _fields(_toml(SMALL)) if small else {}
+    changes = _fields(read_toml(SMALL)) if small else {}
     return RecipeFile(values | changes, found.search, found.source)
 
 
@@ -103,13 +103,14 @@ def _fields(content: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _shelf(paper: str) -> dict[str, Any]:
-    return _toml(RECIPES / f"{paper}.toml")
+    return read_toml(RECIPES / f"{paper}.toml")
 
 
-def _toml(path: Path) -> dict[str, Any]:
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says; UserError where it cannot be read or is none."""
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"cannot read the recipe {path}: expected a TOML file") from error
+        raise UserError(f"cannot read {path}: expected a TOML file") from error
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not TOML ({error}): expected lines such as lr = 1e-3") from error

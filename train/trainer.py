@@ -72,7 +72,7 @@ def train_model(
     Goes on from the checkpoint of `place` where there is one; checkpoint and log are written after each epoch, so that
     a KeyboardInterrupt loses no more than one.
     """
-    best, clock = Best(), Clock(recipe.max_minutes)
+    best, clock = Best(), Clock(recipe.max_minutes, recipe.max_steps, recipe.clock)
     stopping = PatientStopping(recipe.min_epochs, recipe.patience, recipe.min_delta)
     history = History(place.metrics, clock, say)
     with _quiet():

@@ -1,0 +1,107 @@
+"""`vlseg evidence`: a grid of trainings, each in a process of its own, each a row; killed, it goes on where it was.
+
+The rows are the ledger: a cell whose rows are there, on the same frozen weights, is not run again.
+"""
+
+import csv
+import fcntl
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..deploy.errors import UserError
+from ..deploy.files import atomic_write
+from .evidence_cell import Job, weights_of
+from .evidence_grid import Cell, read_grid
+from .fit import Say, to_stderr
+
+LOCK, MARKER = "lock", "evidence.json"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the cells of a grid ended, by name."""
+
+    done: list[str]
+    before: list[str]
+    failed: list[str]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON takes it."""
+        return {"done": self.done, "before": self.before, "failed": self.failed}
+
+
+def evidence(
+    grid: Path | str, data: Path | str, out: Path | str, rows: Path | str | None = None, *, say: Say = to_stderr
+) -> dict[str, Any]:
+    """Run the cells of a grid file in its order and return the names of those `done`, done `before` and `failed`.
+
+    Each runs in a process of its own with the threads of this one (OMP_NUM_THREADS), and adds its rows to the CSV
+    `rows` (OUT/evidence.csv by default) at once. A training that was interrupted goes on at its last whole epoch.
+    `data` is the folder where the data folders are. A cell that fails is named and leaves no row; the others run.
+
+    Raises:
+        UserError: a wrong grid, a data folder that is not there, an `out` that is not of a grid, or one at work.
+    """
+    data, out = Path(data), Path(out)
+    cells = read_grid(grid)
+    _check(cells, data, out)
+    path = Path(rows) if rows else out / "evidence.csv"
+    weights_hash, outcome = weights_of(), Outcome([], [], [])
+    with _alone(out) as lock:
+        for i, cell in enumerate(cells):
+            job = _job(cell, data, out, path, weights_hash(cell))
+            left = [prompt for prompt in cell.prompts if (job.key, prompt) not in _written(path)]
+            name = job.run.name
+            if not left:
+                outcome.before.append(name)
+                continue
+            say(f"cell {i + 1} of {len(cells)}: {name}")
+            (outcome.done if _run(job, left, lock) else outcome.failed).append(name)
+    return outcome.to_dict()
+
+
+def _job(cell: Cell, data: Path, out: Path, rows: Path, weights_hash: str) -> Job:
+    name = f"{cell.data}-{cell.method.replace('/', '-')}-{cell.seed}-{cell.key(weights_hash)}"
+    return Job(cell, data.resolve(), (out / "cells" / name).resolve(), rows.resolve(), weights_hash)
+
+
+def _run(job: Job, prompts: Sequence[str], lock: Any) -> bool:
+    """Run one cell in its own process, which holds the lock too: a grid started anew waits for no orphan's folder."""
+    told = job.run.with_suffix(".json")
+    atomic_write(told, json.dumps({"job": json.loads(job.to_json()), "prompts": list(prompts)}).encode())
+    words = [sys.executable, "-m", "vlseg.train.evidence_cell", str(told)]
+    return subprocess.run(words, pass_fds=[lock.fileno()], check=False).returncode == 0
+
+
+def _written(path: Path) -> set[tuple[str, str]]:
+    if not path.exists():
+        return set()
+    with open(path, newline="", encoding="utf-8") as file:
+        return {(row.get("cell", ""), row.get("prompt", "")) for row in csv.DictReader(file)}
+
+
+def _check(cells: Sequence[Cell], data: Path, out: Path) -> None:
+    for cell in cells:
+        for name in (cell.data, cell.test_on or cell.data):
+            if not (data / name).is_dir():
+                raise UserError(f"there is no data folder {data / name}: put it there, or take it out of the grid")
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).is_file())):
+        raise UserError(f"{out} exists and is not of a grid: it is left as it is, choose another folder")
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[Any]:
+    (out / "cells").mkdir(parents=True, exist_ok=True)
+    (out / MARKER).write_text("{}")
+    with open(out / LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UserError(f"a grid, or the last cell of one, is at work in {out}: wait for its end") from error
+        yield lock

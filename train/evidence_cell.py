@@ -1,0 +1,251 @@
+"""One cell of a grid of evidence: trained, judged by the runtime's own evaluation, and written as rows.
+
+`python -m vlseg.train.evidence_cell FILE.json` runs one in a process of its own, as `vlseg evidence` does.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from ..deploy.annotations import Sample, choose_prompt, read_split
+from ..deploy.errors import UserError
+from ..deploy.evaluate import evaluate
+from ..deploy.rows import append_row
+from ..deploy.segmenter import Segmenter
+from .engine import open_run, segmenter_of
+from .evidence_grid import RULES, Cell
+from .fidelity import options_of
+from .fit import Say, Splits, fit, read_splits, to_stderr
+from .models.methods import backbone_of, build_model
+from .models.runs import TRAINED
+from .rules import ImageOnly, fit_mean_mask, fit_otsu
+from .seeds import derive
+from .threshold import choose_threshold
+
+ASKED = "asked"
+EMPTY = 0.01  # of the area
+CURVE = ("epoch", "step", "minutes", "train_loss", "val_loss", "val_dice")
+ALMOST = 0.95  # of the best validation Dice
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell and where things are: `data` the folder of data folders, `run` the cell's own, `rows` the CSV to add to.
+
+    `weights_hash` is that of the frozen weights, "" where none are frozen.
+    """
+
+    cell: Cell
+    data: Path
+    run: Path
+    rows: Path
+    weights_hash: str
+
+    @property
+    def key(self) -> str:
+        """What the cell is called in the rows."""
+        return self.cell.key(self.weights_hash)
+
+    def to_json(self) -> str:
+        """Return it as JSON."""
+        paths = {"data": str(self.data), "run": str(self.run), "rows": str(self.rows)}
+        return json.dumps({"cell": vars(self.cell), "weights_hash": self.weights_hash} | paths)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Job":
+        """Take it back."""
+        told = json.loads(text)
+        cell: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in told["cell"].items()}
+        data, run, rows = (Path(told[key]) for key in ("data", "run", "rows"))
+        return cls(Cell(**cell), data, run, rows, told["weights_hash"])
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A segmenter of a cell, its threshold, the validation Dice that chose it, and what training it came to."""
+
+    segmenter: Segmenter | ImageOnly
+    threshold: float
+    val_dice: float
+    facts: dict[str, Any]
+
+
+class Watched:
+    """A segmenter that counts how many of its masks are as good as empty."""
+
+    def __init__(self, segmenter: Segmenter | ImageOnly) -> None:
+        self._segmenter, self.engine, self.empty = segmenter, segmenter.engine, 0
+
+    def segment(self, image: np.ndarray, prompt: str, threshold: float) -> np.ndarray:
+        """Return bool (H, W)."""
+        mask = self._segmenter.segment(image, prompt, threshold)
+        self.empty += bool(mask.mean() < EMPTY)
+        return mask
+
+
+def run_cell(job: Job, prompts: Sequence[str], say: Say = to_stderr) -> list[dict[str, Any]]:
+    """Train the cell of a job, or take it as it was trained before, and add a row for each of `prompts`.
+
+    The epochs go to `curves.csv` beside the rows. Raises UserError for whatever `fit` does and for unknown prompts.
+    """
+    cell = job.cell
+    splits = read_splits(job.data / cell.data, cell.recipe)
+    tested = _tested(job, splits)
+    asked = {prompt: ask(tested, prompt) for prompt in prompts}  # a wrong one shows before the training
+    trained = _rule(cell, splits) if cell.method in RULES else _trained(job, splits, say)
+    rows = [_row(job, trained, prompt, samples) for prompt, samples in asked.items()]
+    for row in rows:
+        append_row(job.rows, row)
+    return rows
+
+
+def ask(samples: Sequence[Sample], prompt: str) -> list[Sample]:
+    """Return the samples with one sentence each, under the key `ASKED`: what a cell's `prompt` says.
+
+    `shuffled:KEY` gives each the sentence of another sample, one that differs where there is one.
+    """
+    if prompt.startswith("="):
+        return [_asking(sample, prompt[1:]) for sample in samples]
+    kind, colon, key = prompt.rpartition(":")
+    if kind not in ("", "shuffled") or (colon and not kind):
+        raise UserError(f"no prompt {prompt!r}: expected a key such as p1, shuffled:p1, or =WORDS")
+    own = [choose_prompt(sample, key) for sample in samples]
+    if not kind:
+        return [_asking(sample, text) for sample, text in zip(samples, own, strict=True)]
+    return [_asking(sample, _another(sample, text, own)) for sample, text in zip(samples, own, strict=True)]
+
+
+def _asking(sample: Sample, text: str) -> Sample:
+    return replace(sample, prompts={ASKED: text})
+
+
+def _another(sample: Sample, text: str, texts: Sequence[str]) -> str:
+    others = sorted({other for other in texts if other != text})
+    return others[derive("shuffled", sample.name) % len(others)] if others else text
+
+
+def _tested(job: Job, splits: Splits) -> list[Sample]:
+    if job.cell.test_on is not None:
+        folder = job.data / job.cell.test_on
+        names = sorted(path.stem for path in (folder / "anns").glob("*.json")) or ["test"]
+        return [sample for name in names for sample in read_split(folder, name)]
+    if "test" not in splits:
+        raise UserError(f"{job.data / job.cell.data} has no test images: expected anns/test.json")
+    return splits["test"]
+
+
+def _rule(cell: Cell, splits: Splits) -> Trained:
+    segmenter = {"otsu": fit_otsu, "mean-mask": fit_mean_mask}[cell.method](splits)
+    return Trained(segmenter, *choose_threshold(segmenter.probability, splits["val"], cell.train_prompt), {})
+
+
+def _trained(job: Job, splits: Splits, say: Say) -> Trained:
+    cell = job.cell
+    if not cell.trains:
+        return _frozen(cell, splits)
+    info = fit(cell.recipe, job.data / cell.data, job.run, test=False, say=say)
+    curve = _curve(job)
+    best = max(float(row["val_dice"]) for row in curve)
+    facts = {key: info[key] for key in ("epochs", "best_epoch", "image_size", "backbone", "trained_parameters")}
+    facts |= {
+        "steps": int(curve[-1]["step"]),
+        "train_minutes": info["minutes"],
+        "minutes_to_95": next(round(float(r["minutes"]), 3) for r in curve if float(r["val_dice"]) >= ALMOST * best),
+        "megabytes": round((job.run / TRAINED).stat().st_size / 1e6, 3),
+    }
+    return Trained(open_run(job.run), info["threshold"], info["metrics"]["val"]["dice"], facts)
+
+
+def _frozen(cell: Cell, splits: Splits) -> Trained:
+    recipe = cell.recipe
+    model = build_model(
+        cell.method, cell.size, weights=recipe.weights, image_size=recipe.image_size, **options_of(recipe)
+    )
+    segmenter = segmenter_of(model, method=cell.method, size=cell.size)
+    facts = {"image_size": model.image_size, "backbone": model.backbone, "trained_parameters": 0, "megabytes": 0}
+    return Trained(segmenter, *choose_threshold(segmenter.probability, splits["val"], cell.train_prompt), facts)
+
+
+def _curve(job: Job) -> list[dict[str, str]]:
+    """Return the epochs of a finished run, and add them to the file of curves; `cell` is what a row of it is."""
+    with open(job.run / "metrics.csv", newline="") as file:
+        epochs = list(csv.DictReader(file))
+    path, text = job.rows.with_name("curves.csv"), io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if not path.exists():
+        writer.writerow(["cell", *CURVE])
+    writer.writerows([job.key, *(epoch[column] for column in CURVE)] for epoch in epochs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab", buffering=0) as file:
+        file.write(text.getvalue().encode())
+    return epochs
+
+
+def _row(job: Job, trained: Trained, prompt: str, samples: list[Sample]) -> dict[str, Any]:
+    cell, watched = job.cell, Watched(trained.segmenter)
+    report = evaluate(
+        cast(Segmenter, watched), samples, ASKED, data=cell.data, split="test", threshold=trained.threshold
+    )
+    own = cell.method not in RULES
+    told = {
+        "cell": job.key, "data": cell.data, "tested_on": cell.test_on or cell.data, "method": cell.method,
+        "size": cell.size if own else "", "set": " ".join(cell.set), "seed": cell.seed, "prompt": prompt,
+        "train_prompt": cell.train_prompt, "train_images": cell.train_images or "", "val_images": cell.val_images or "",
+        "minutes_allowed": cell.recipe.max_minutes if cell.trains else "", "steps_allowed": cell.steps or "",
+        "fidelity": cell.recipe.fidelity, "n": report["n"],
+    }  # fmt: skip
+    judged = {"empty_share": round(watched.empty / report["n"], 4), "hd95_one_empty": report["hd95_one_empty"]}
+    known = {"threshold": trained.threshold, "val_dice": round(trained.val_dice, 5), "weights_hash": job.weights_hash}
+    return told | _figures(report["images"]) | judged | known | {key: trained.facts.get(key, "") for key in FACTS}
+
+
+FACTS = (
+    "trained_parameters", "megabytes", "train_minutes", "minutes_to_95", "epochs", "best_epoch", "steps", "image_size",
+    "backbone",
+)  # fmt: skip
+
+
+def _figures(images: list[dict[str, Any]]) -> dict[str, float]:
+    """Return mean and spread (standard deviation over the images) of each metric."""
+    figures = {}
+    for metric in ("dice", "iou", "hd95"):
+        values = np.array([image[metric] for image in images])
+        figures |= {metric: round(float(values.mean()), 5), f"{metric}_sd": round(float(values.std(ddof=1)), 5)}
+    return figures
+
+
+def weights_of() -> Callable[[Cell], str]:
+    """Return a function from a cell to the hash of its frozen weights, "" where none are; each is loaded once."""
+    known: dict[tuple, str] = {}
+
+    def weights_hash(cell: Cell) -> str:
+        room, recipe = cell.method.partition("/")[0], cell.recipe
+        if cell.method in RULES or room == "image":
+            return ""
+        if (key := (room, cell.size, recipe.weights)) not in known:
+            known[key] = backbone_of(cell.method).load(cell.size, recipe.weights, None).weights_hash
+        return known[key]
+
+    return weights_hash
+
+
+def main(path: str) -> int:
+    """Run the job of a file; what is wrong with it goes to stderr in one sentence, and 2 is returned."""
+    try:
+        told = json.loads(Path(path).read_text())
+        run_cell(Job.from_json(json.dumps(told["job"])), told["prompts"])
+    except UserError as error:
+        to_stderr(f"vlseg: {error}")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1]))
