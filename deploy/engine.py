@@ -6,7 +6,7 @@ A further engine is a file in `engines/` with a `KIND`, and one line in `ENGINES
 from contextlib import ExitStack
 from pathlib import Path
 
-from .engines import cuda, openvino, ort, rtx
+from .engines import cuda, openvino, ort, rtx, trt
 from .engines.ort import INSTALL
 from .engines.protocol import Arrays, Engine, Kind, Part
 from .errors import EngineError
@@ -18,7 +18,8 @@ AUTO = "auto"
 ENGINES: dict[str, Kind] = {
     kind.name: kind
     for kind in (
-        cuda.KIND,  # TensorRT belongs above this line, yardsticks at the end
+        trt.KIND,
+        cuda.KIND,  # yardsticks at the end
         rtx.KIND,
         ort.KIND,
         cuda.GRAPH,
