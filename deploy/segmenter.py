@@ -284,6 +284,11 @@ class Segmenter:
     def _ask(self, images: Sequence[np.ndarray], prompts: Sequence[str], timings: Timings) -> _Question:
         if self._fixed and (unknown := [prompt for prompt in prompts if prompt not in self._fixed]):
             raise UserError(f"{self.manifest.name} does not know the prompt {unknown[0]!r}: {self._fixed_names()}")
+        if self.manifest.needs_words and not all(prompt.strip() for prompt in prompts):
+            raise UserError(
+                f"{self.manifest.name} needs words and was given none: say what to find, or train one with "
+                "options.text=optional, which learned what to do without"
+            )
         if len(images) != len(prompts) or not images:
             raise UserError(f"{len(images)} pictures with {len(prompts)} prompts, expected a prompt for each picture")
         for image in images:

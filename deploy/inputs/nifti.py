@@ -19,6 +19,8 @@ from .picture import Picture, Pictures
 SUFFIXES = (".nii", ".nii.gz")
 PERCENTILES = (0.5, 99.5)
 """What becomes black and white where no window is given, of the whole volume, so that its slices agree."""
+VOXELS = 1_000_000_000
+"""The largest volume that is read, 4 GB as float32: a few bytes of gzip may claim any size."""
 _TO_MM = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
 
 
@@ -42,7 +44,7 @@ def open_nifti(path: Path | str, window: Window | None = None) -> Pictures:
     None is the volume's 0.5 and 99.5 percentiles.
 
     Raises:
-        UserError: nibabel absent, not NIfTI, cut off, not of three dimensions, in colour, or with NaN.
+        UserError: nibabel absent, not NIfTI, cut off, not of three dimensions, above `VOXELS`, in colour, or with NaN.
     """
     volume = read_volume(path)
     low, high = window or (float(x) for x in np.percentile(volume.values, PERCENTILES))
@@ -61,6 +63,8 @@ def read_volume(path: Path | str) -> Volume:
             shape = shape[:-1]
         if len(shape) != 3 or not np.prod(shape) or image.get_data_dtype().fields:
             raise UserError(f"{path} is {image.shape} {image.get_data_dtype()}, expected one gray volume (x, y, z)")
+        if np.prod(shape, dtype=np.float64) > VOXELS:
+            raise UserError(f"{path} has {shape} voxels, more than {VOXELS:,}: crop it first")
         values = np.asarray(image.dataobj, np.float32).reshape(shape)
     except UserError:
         raise

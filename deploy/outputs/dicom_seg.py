@@ -4,7 +4,6 @@ import importlib.metadata
 import io
 import unicodedata
 from collections.abc import Sequence
-from copy import copy
 from typing import Any
 
 import numpy as np
@@ -67,7 +66,10 @@ def dicom_seg_bytes(sources: list[Any], labels: np.ndarray, prompts: Sequence[st
             omit_empty_frames=False,
         )
     except (AttributeError, KeyError, ValueError, TypeError) as error:
-        raise UserError(f"cannot write a DICOM SEG for {path} ({error}): the source lacks what it needs") from error
+        reason = _first_line(error)
+        raise UserError(f"cannot write a DICOM SEG for {path} ({reason}): ask for png or rle instead") from error
+    # a prompt may be of any script, and so may what was copied from the source
+    made.SpecificCharacterSet = "ISO_IR 192"
     buffer = io.BytesIO()
     made.save_as(buffer)
     return buffer.getvalue()
@@ -89,7 +91,10 @@ def _described(highdicom: Any, number: int, prompt: str, model: str) -> Any:
 
 def _completed(source: Any) -> Any:
     """Return the source with the attributes that must be there but may be empty."""
-    completed = copy(source)
+    # copy() would share the elements
+    completed = load("pydicom", "medical", "DICOM SEG").Dataset()
+    completed.update(source)
+    completed.file_meta = source.file_meta
     for name in _EMPTY:
         if name not in completed:
             setattr(completed, name, "")
@@ -100,6 +105,10 @@ def _text(words: str) -> str:
     """Return words as a long string may hold them (PS3.5 6.2): no backslash, no control character, 64 at most."""
     plain = "".join(" " if unicodedata.category(one) == "Cc" or one == "\\" else one for one in words).strip()
     return plain[:_LABEL].strip() or "(no words)"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0].rstrip(".")
 
 
 def _version() -> str:

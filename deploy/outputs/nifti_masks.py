@@ -14,6 +14,7 @@ def nifti_bytes(labels: np.ndarray, volume: Volume) -> bytes:
     nibabel = load("nibabel", "medical", "NIfTI")
     values = np.ascontiguousarray(from_slices(labels, volume), np.uint8)
     header = nibabel.Nifti1Header()
+    header.set_data_dtype(np.uint8)
     header.set_xyzt_units(*volume.image.header.get_xyzt_units())
     made = nibabel.Nifti1Image(values, volume.image.affine, header)
     # setting the affine would forget which of the two forms the file trusts
