@@ -165,7 +165,8 @@ def _threads() -> int:
 
 
 def _bench(torch: "Segmenter", engine: "Segmenter", sample: Sample) -> dict[str, Any]:
-    from .deploy.bench import Plan, Subject, measure
+    from .deploy.bench.plan import Plan, Subject
+    from .deploy.bench.run import measure
 
     plan = Plan(repeats=ROUNDS, prompt=choose_prompt(sample, PROMPT))
     return measure([Subject("run", torch), Subject("bundle", engine)], plan, sample.image, threads=_threads())

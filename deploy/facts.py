@@ -130,6 +130,12 @@ def peak_rss_mib() -> float | None:
     return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
 
 
+def rss_mib(root: Path = ROOT) -> float | None:
+    """Return the resident memory of this process now, MiB; None where the system does not tell."""
+    found = re.search(r"^VmRSS:\s+(\d+) kB", _text(root / "proc/self/status"), re.MULTILINE)
+    return int(found[1]) / 1024 if found else None
+
+
 def _memory_mib(root: Path) -> int | None:
     found = re.search(r"^MemTotal:\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
     return int(found[1]) // 1024 if found else None

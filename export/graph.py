@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ..kernels import ops
 from .functions import add_functions
+from .naming import name_functions, name_nodes
 from .policy import check
 
 OPSET = 20
@@ -74,8 +75,10 @@ def to_onnx(source: Source) -> onnx.ModelProto:
     assert exported is not None
     model = exported.model_proto
     _name_axes(model, source)
+    name_nodes(model)
     _clean(model)
     add_functions(model)
+    name_functions(model)
     check(model, source.axes)
     return model
 

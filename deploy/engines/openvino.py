@@ -28,9 +28,12 @@ class OpenVino(Engine):
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         options |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
         try:
-            self._model: Any = library.Core().compile_model(str(self._path), "CPU", options)
+            core = library.Core()
+            self._model: Any = core.compile_model(core.read_model(inlined(self._path)), "CPU", options)
         except RuntimeError as error:
-            raise EngineError(f"openvino cannot open {path}: {first_line(error)}") from error
+            # its last line is the one that says why
+            why = str(error).strip().splitlines()[-1]
+            raise EngineError(f"openvino cannot open {path}: {why}") from error
         self._outputs = [output.get_any_name() for output in self._model.outputs]
         self._inputs = {one.get_any_name(): one.get_element_type().to_dtype() for one in self._model.inputs}
         self._requests = local()
@@ -54,6 +57,21 @@ class OpenVino(Engine):
     def close(self) -> None:
         """Release the model."""
         self._model, self._requests = None, local()
+
+
+def inlined(path: Path) -> str | bytes:
+    """Return a file's path, or the model itself with its functions written out, which OpenVINO does not do.
+
+    Raises:
+        EngineError: the `onnx` package, which does it, is not installed.
+    """
+    if b"plugin_namespace" not in path.read_bytes():
+        return str(path)
+    try:
+        from onnx import inliner, load
+    except ModuleNotFoundError as error:
+        raise EngineError(f"openvino cannot open {path}, which has ONNX functions: pip install onnx") from error
+    return inliner.inline_local_functions(load(path)).SerializeToString()
 
 
 def _openvino() -> ModuleType:

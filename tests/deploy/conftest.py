@@ -133,6 +133,7 @@ def toy_manifest(**changes) -> Manifest:
         "threshold": 0.5,
         "parts": {"image": "image.onnx", "text": "text.onnx", "decoder": "decoder.onnx"},
         "axes": AXES,
+        "parity": {"passed": True, "judged_by": "masks", "dice_min": 1.0, "flipped_share": 0.0},
     }
     return Manifest(**{**fields, **changes})
 

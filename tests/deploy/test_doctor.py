@@ -172,7 +172,7 @@ def test_the_field_needs_no_torch():
     ]
     code = (
         f"import sys\nfor name in {refused}: sys.modules[name] = None\n"
-        "import vlseg.deploy.segmenter, vlseg.deploy.evaluate, vlseg.deploy.bench, vlseg.deploy.doctor\n"
+        "import vlseg.deploy.segmenter, vlseg.deploy.evaluate, vlseg.deploy.bench.run, vlseg.deploy.doctor\n"
         "import vlseg.deploy.annotations, vlseg.deploy.rows\n"
         "assert vlseg.deploy.doctor.doctor()['engines'] == []\n"
     )

@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
-from vlseg.deploy import bench, pixels
+from vlseg.deploy import pixels
+from vlseg.deploy.bench.plan import Plan, Subject
+from vlseg.deploy.bench.run import measure
+from vlseg.deploy.bench.tasks import draw_image
 from vlseg.deploy.errors import BundleError, UserError
 from vlseg.deploy.fixed import read_fixed
 from vlseg.deploy.flow import TWO_TOWERS, Flow
@@ -154,9 +157,9 @@ def test_batches_of_parts_are_what_bench_times(tmp_path):
     }
     logits = segmenter.run_part("decoder", inputs["decoder"])["logits"]
     np.testing.assert_allclose(logits[2, 0], alone(CONDITIONAL, image, "ab"), rtol=1e-5)
-    plan = bench.Plan(repeats=1, warmup=0, batches=(1, 2), prompt="ab")
-    report = bench.measure([bench.Subject("toy", segmenter)], plan, bench.draw_image(tmp_path / "x.png", 32, 24))
-    assert [row["stage"] for row in report["rows"][:3]] == ["image", "text", "decoder"] and len(report["rows"]) == 10
+    plan = Plan(repeats=1, warmup=0, batches=(1, 2), prompt="ab")
+    report = measure([Subject("toy", segmenter)], plan, draw_image(tmp_path / "x.png", 32, 24))
+    assert [row["stage"] for row in report["rows"][:3]] == ["image", "text", "decoder"] and len(report["rows"]) == 12
 
 
 def test_fixed_prompts_of_several_tensors(tmp_path):

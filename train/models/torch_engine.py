@@ -1,10 +1,20 @@
-"""A model in torch as the runtime sees it: its parts behind the engine protocol, so that one code judges both."""
+"""A model in torch as the runtime sees it: its parts behind the engine protocol, so that one code judges both.
+
+Eager is what a bundle is held against; compiled, and ahead of time by AOTInductor, are yardsticks of speed.
+"""
+
+import warnings
+from collections.abc import Callable
+from tempfile import TemporaryDirectory
+from threading import Lock
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ...deploy.engine import Arrays, Engine
+from ...deploy.errors import UserError
 from .parts import Part, parts_of
 from .promptable import Promptable
 
@@ -21,15 +31,71 @@ class TorchEngine(Engine):
         """Return the part's outputs by name; what is not a whole number or bool is float32."""
         given = [torch.from_numpy(np.ascontiguousarray(inputs[name])).to(self._device) for name in self._part.inputs]
         with torch.inference_mode():
-            return dict(zip(self._part.outputs, map(_array, self._part(*given)), strict=True))
+            return dict(zip(self._part.outputs, map(_array, self._call(given)), strict=True))
 
     def close(self) -> None:
         """Hold nothing; the model belongs to the caller."""
 
+    def _call(self, given: list[Tensor]) -> tuple[Tensor, ...]:
+        return self._part(*given)
 
-def engines_of(model: Promptable) -> dict[str, Engine]:
-    """Return the engines of a model's parts, named as in a bundle."""
-    return {name: TorchEngine(part) for name, part in parts_of(model).items()}
+
+class CompiledEngine(TorchEngine):
+    """The same through `torch.compile`, compiled anew for each shape, so that every shape is the best it can be."""
+
+    name = "torch-compile"
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part)
+        self._compiled: Callable[..., tuple[Tensor, ...]] = torch.compile(part, dynamic=False)
+
+    def _call(self, given: list[Tensor]) -> tuple[Tensor, ...]:
+        with warnings.catch_warnings():
+            # its advice on precision and threads is not ours to give
+            warnings.simplefilter("ignore")
+            return self._compiled(*given)
+
+
+class AotEngine(TorchEngine):
+    """The same as packages of AOTInductor: exported, compiled to machine code and loaded, one for each shape."""
+
+    name = "aotinductor"
+
+    def __init__(self, part: Part) -> None:
+        super().__init__(part)
+        self._packages: dict[Any, Callable[..., Any]] = {}
+        self._lock, self._scratch = Lock(), TemporaryDirectory()
+
+    def close(self) -> None:
+        """Drop the packages."""
+        self._packages.clear()
+        self._scratch.cleanup()
+
+    def _call(self, given: list[Tensor]) -> tuple[Tensor, ...]:
+        key = tuple((tensor.shape, tensor.dtype) for tensor in given)
+        with self._lock:
+            if key not in self._packages:
+                self._packages[key] = self._package(given)
+        return tuple(self._packages[key](*given))
+
+    def _package(self, given: list[Tensor]) -> Callable[..., Any]:
+        from torch._inductor import aoti_compile_and_package, aoti_load_package
+
+        path = f"{self._scratch.name}/{len(self._packages)}.pt2"
+        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(self._part, tuple(tensor.clone() for tensor in given))
+            return aoti_load_package(aoti_compile_and_package(program, package_path=path))
+
+
+WAYS: dict[str, type[TorchEngine]] = {one.name: one for one in (TorchEngine, CompiledEngine, AotEngine)}
+
+
+def engines_of(model: Promptable, way: str = TorchEngine.name) -> dict[str, Engine]:
+    """Return the engines of a model's parts, named as in a bundle; UserError for a way that is not in `WAYS`."""
+    if way not in WAYS:
+        raise UserError(f"no way {way!r} to run torch; known: {', '.join(WAYS)}")
+    return {name: WAYS[way](part) for name, part in parts_of(model).items()}
 
 
 def _array(tensor: Tensor) -> np.ndarray:

@@ -4,8 +4,10 @@ import shutil
 import numpy as np
 import pytest
 
-from vlseg.deploy import bench as module
-from vlseg.deploy.bench import Plan, Subject, Task, bench, draw_image, measure
+from vlseg.deploy.bench import rounds
+from vlseg.deploy.bench.plan import Plan, Subject
+from vlseg.deploy.bench.run import Extras, bench, measure
+from vlseg.deploy.bench.tasks import draw_image
 from vlseg.deploy.errors import EngineError, UserError
 from vlseg.deploy.pixels import read_image
 from vlseg.deploy.segmenter import Segmenter
@@ -23,38 +25,105 @@ KEYS = {
     "cv",
     "images_per_s",
     "peak_rss_mib",
+    "peak_gpu_mib",
+    "load_ms",
+    "first_mask_ms",
+    "h2d_ms",
+    "enqueue_ms",
+    "compute_ms",
+    "d2h_ms",
+    "watts",
+    "mj_per_image",
+    "dice",
+    "iou",
+    "parity_dice_min",
+    "parity_flipped",
+    "warmup",
+    "steady",
 }
+WARM = Extras(cold=False)
 
 
 def test_the_report(toy_bundle):
     seen = []
-    report = bench(
-        [toy_bundle], repeats=3, warmup=1, batches=(1, 2), threads=1, progress=lambda *step: seen.append(step)
-    )
-    assert set(report) == {"device", "rows", "ratios"}
+    plan = Plan(repeats=3, warmup=1, most=2, batches=(1, 2))
+    report = bench([toy_bundle], plan=plan, threads=1, progress=lambda *step: seen.append(step))
+    assert set(report) == {
+        *("device", "rows", "ratios", "overheads", "skipped", "sustained", "profile", "trtexec"),
+    }
     assert all(set(row) == KEYS for row in report["rows"])
     assert [(row["stage"], row["batch"]) for row in report["rows"]] == [
-        *[(stage, batch) for batch in (1, 2) for stage in ("image", "text", "decoder")],
+        *[(stage, 1) for stage in ("image", "text", "decoder", "engine")],
         ("first_prompt", 1),
         ("second_prompt_new", 1),
         ("second_prompt_known", 1),
         ("end_to_end", 1),
+        *[(stage, 2) for stage in ("image", "text", "decoder", "engine")],
     ]
-    assert seen == [(i, 10) for i in range(1, 11)]
+    assert seen == [(1, 2), (2, 2)]
     for row in report["rows"]:
         assert row["bundle"] == "toy" and row["engine"] == "onnxruntime" and row["precision"] == "fp32"
         assert 0 < row["p50_ms"] <= row["p90_ms"] <= row["p99_ms"] and row["peak_rss_mib"] > 10
         assert row["images_per_s"] == pytest.approx(row["batch"] * 1000 / row["mean_ms"])
+        assert row["load_ms"] > 1 and row["first_mask_ms"] > 0 and row["parity_dice_min"] == 1 and row["warmup"] == 2
     assert report["ratios"] == [] and report["device"]["threads"] == 1 and report["device"]["cpu"]
+    assert len(report["overheads"]) == 1 and report["overheads"][0]["pairs"] == 3
+    assert len(report["trtexec"]) == 3
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
 def test_fixed_prompts_have_no_text_stage(toy_bundle, fixed_bundle):
-    report = bench([toy_bundle, fixed_bundle], repeats=3, warmup=0)
+    report = bench([toy_bundle, fixed_bundle], plan=Plan(repeats=3, warmup=0), extras=WARM)
     stages = [row["stage"] for row in report["rows"] if row["bundle"] == "fixed"]
-    assert stages == ["image", "decoder", "first_prompt", "second_prompt_known", "end_to_end"]
+    assert stages == ["image", "decoder", "engine", "first_prompt", "second_prompt_known", "end_to_end"]
     assert [ratio["stage"] for ratio in report["ratios"]] == stages
     assert all(ratio["bundle"] == "fixed" and ratio["against"] == "toy" for ratio in report["ratios"])
+
+
+def test_ratios_are_to_the_subject_that_is_named(toy_bundle, fixed_bundle):
+    plan = Plan(repeats=1, warmup=0)
+    for name in ("fixed", "fixed:onnxruntime"):
+        report = bench([toy_bundle, fixed_bundle], plan=plan, against=name, extras=WARM)
+        assert {(one["bundle"], one["against"]) for one in report["ratios"]} == {("toy", "fixed")}
+    with pytest.raises(UserError, match="'nobody' is not measured here; known: toy:onnxruntime, fixed:onnxruntime"):
+        bench([toy_bundle, fixed_bundle], plan=plan, against="nobody", extras=WARM)
+
+
+def test_accuracy_stands_in_the_same_row(toy_bundle, toy_data):
+    from vlseg.deploy.annotations import read_samples
+    from vlseg.deploy.evaluate import evaluate
+
+    samples = read_samples(toy_data, "test", None)
+    extras = Extras(cold=False, samples=samples, prompt_key="p1")
+    report = bench([toy_bundle], plan=Plan(repeats=1, warmup=0), extras=extras)
+    with Segmenter.open(toy_bundle) as segmenter:
+        expected = evaluate(segmenter, samples, "p1", data="x", split="test", hd95=False)["mean"]
+    assert {(row["dice"], row["iou"]) for row in report["rows"]} == {(expected["dice"], expected["iou"])}
+
+
+class OneAtATime:
+    """An engine that was built for a batch of one."""
+
+    def __init__(self, inner):
+        self.inner, self.name = inner, inner.name
+
+    def run(self, inputs):
+        if len(next(iter(inputs.values()))) != 1:
+            raise EngineError("this engine was built for batch 1")
+        return self.inner.run(inputs)
+
+    def close(self):
+        self.inner.close()
+
+
+def test_a_batch_that_an_engine_lacks_is_named_not_hidden(toy_bundle, tmp_path):
+    segmenter = Segmenter.open(toy_bundle, threads=1)
+    segmenter._engines["image"] = OneAtATime(segmenter._engines["image"])
+    plan = Plan(repeats=1, warmup=0, batches=(1, 2))
+    report = measure([Subject("toy", segmenter)], plan, draw_image(tmp_path / "x.png"))
+    assert {row["batch"] for row in report["rows"]} == {1}
+    (skipped,) = report["skipped"]
+    assert skipped["batch"] == 2 and skipped["why"] == "this engine was built for batch 1"
 
 
 class Clock:
@@ -71,7 +140,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch):
     made = Clock()
-    monkeypatch.setattr(module, "perf_counter", made)
+    monkeypatch.setattr(rounds, "perf_counter", made)
     return made
 
 
@@ -119,6 +188,7 @@ def test_stages_hold_what_they_say(toy_bundle, tmp_path, clock):
             "image": 100,
             "text": 10,
             "decoder": 1,
+            "engine": 111,
             "first_prompt": 111,
             "second_prompt_new": 11,
             "second_prompt_known": 1,
@@ -128,27 +198,11 @@ def test_stages_hold_what_they_say(toy_bundle, tmp_path, clock):
     )
 
 
-def test_rounds_are_interleaved_in_changing_order():
-    log = []
-    tasks = [Task(lambda: None, lambda i=i: log.append(i)) for i in range(3)]
-    times = module._interleave(tasks, Plan(repeats=20, warmup=2))
-    assert [len(series) for series in times] == [20, 20, 20]
-    rounds = [tuple(log[i : i + 3]) for i in range(0, 66, 3)]
-    assert all(sorted(one) == [0, 1, 2] for one in rounds) and len(set(rounds)) > 3
-
-
-def test_preparation_is_not_timed(clock):
-    def prepare():
-        clock.now += 1
-
-    (times,) = module._interleave([Task(prepare, lambda: None)], Plan(repeats=3, warmup=0))
-    assert max(times) < 1
-
-
 def test_a_given_image_and_prompt(toy_bundle, tmp_path):
     picture = draw_image(tmp_path / "own.png", 64, 48)
-    report = bench([toy_bundle], ["onnxruntime", "auto"], repeats=1, warmup=0, image=picture, prompt="red")
-    assert len(report["rows"]) == 7
+    plan = Plan(repeats=1, warmup=0, prompt="red")
+    report = bench([toy_bundle], ["onnxruntime", "auto"], plan, image=picture, extras=WARM)
+    assert len(report["rows"]) == 8
 
 
 def test_the_drawn_image_is_always_the_same(tmp_path):
@@ -163,15 +217,15 @@ def test_bad_input(toy_bundle, tmp_path):
         bench([toy_bundle], ["nope"])
     for options in ({"repeats": 0}, {"batches": (1, 0)}, {"warmup": -1}):
         with pytest.raises(UserError, match="below 1"):
-            bench([toy_bundle], **options)
+            bench([toy_bundle], plan=Plan(**options))
     with pytest.raises(UserError, match="no image file"):
-        bench([toy_bundle], image=tmp_path / "none.png")
+        bench([toy_bundle], image=tmp_path / "none.png", extras=WARM)
     with pytest.raises(UserError, match="not a bundle"):
         bench([tmp_path])
 
 
 def test_equal_names_are_kept_apart_by_their_folder(toy_bundle, tmp_path):
     shutil.copytree(toy_bundle, tmp_path / "other" / "toy")
-    report = bench([toy_bundle, tmp_path / "other" / "toy"], repeats=1, warmup=0)
+    report = bench([toy_bundle, tmp_path / "other" / "toy"], plan=Plan(repeats=1, warmup=0), extras=WARM)
     names = {row["bundle"] for row in report["rows"]}
     assert len(names) == 2

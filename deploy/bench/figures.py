@@ -1,0 +1,97 @@
+"""Series put into rows: what `vlseg bench` reports of each stage, and of pairs of them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..facts import peak_rss_mib
+from ..stats import paired_ratio, summary
+from .plan import Subject
+from .rounds import Series
+from .tasks import END_TO_END, ENGINE, Stage
+
+Row = dict[str, Any]
+SPLITS = ("h2d", "enqueue", "compute", "d2h")
+AllSeries = Mapping[tuple[int, Stage], Series]
+"""Series by the place of their subject and by stage."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a subject beside its times, all of it optional.
+
+    Attributes:
+        folder: the bundle's, None for a run in torch.
+        cold: what a fresh process measured, see `cold.cold`.
+        parity: the certificate.
+        accuracy: dice and iou on real images.
+    """
+
+    folder: Path | None = None
+    cold: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+    accuracy: dict[str, float] = field(default_factory=dict)
+
+
+def row_of(subject: Subject, known: Known, stage: Stage, series: Series) -> Row:
+    """Return one row; what is not known is None."""
+    figures, batch = summary(series.times), stage[1]
+    rss, gpu = (known.cold.get(name, {}).get(str(batch)) for name in ("rss_mib", "gpu_mib"))
+    return {
+        "bundle": subject.bundle,
+        "engine": subject.segmenter.engine,
+        "precision": subject.segmenter.manifest.precision,
+        "batch": batch,
+        "stage": stage[0],
+        **figures,
+        "images_per_s": batch * 1000 / figures["mean_ms"],
+        "peak_rss_mib": peak_rss_mib() if rss is None else rss,
+        "peak_gpu_mib": gpu,
+        "load_ms": known.cold.get("load_ms"),
+        "first_mask_ms": known.cold.get("first_ms"),
+        **{f"{name}_ms": None for name in SPLITS},
+        "watts": None,
+        "mj_per_image": None,
+        "dice": known.accuracy.get("dice"),
+        "iou": known.accuracy.get("iou"),
+        "parity_dice_min": known.parity.get("dice_min"),
+        "parity_flipped": known.parity.get("flipped_share"),
+        "warmup": len(series.warming),
+        "steady": series.steady,
+    }
+
+
+def ratios(subjects: Sequence[Subject], series: AllSeries) -> list[Row]:
+    """Return the ratio of each later subject to the first, stage by stage."""
+    return [
+        {
+            **whose(subjects[i]),
+            "against": subjects[0].bundle,
+            "against_engine": subjects[0].segmenter.engine,
+            "batch": stage[1],
+            "stage": stage[0],
+            **paired_ratio(one.times, series[0, stage].times)._asdict(),
+        }
+        for (i, stage), one in series.items()
+        if i and (0, stage) in series
+    ]
+
+
+def overheads(subjects: Sequence[Subject], series: AllSeries) -> list[Row]:
+    """Return what decoding, resizing and the mask cost: file to mask over the engine alone, batch 1, round by round."""
+    return [
+        {**whose(subject), **paired_ratio(series[i, (END_TO_END, 1)].times, series[i, (ENGINE, 1)].times)._asdict()}
+        for i, subject in enumerate(subjects)
+        if (i, (ENGINE, 1)) in series
+    ]
+
+
+def skip(subject: Subject, batch: int, why: str) -> Row:
+    """Return why a batch was not measured."""
+    return {**whose(subject), "batch": batch, "why": why}
+
+
+def whose(subject: Subject) -> Row:
+    """Return by which names a subject goes."""
+    return {"bundle": subject.bundle, "engine": subject.segmenter.engine}
