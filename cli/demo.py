@@ -1,5 +1,6 @@
 """The command that opens the page."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,21 +8,36 @@ import typer
 
 from .options import EngineName, Threads
 
+PASSWORD = "VLSEG_DEMO_PASSWORD"
+
 
 def demo(
-    bundles: Annotated[list[Path] | None, typer.Argument(help="Bundles to show; default: quickstart's.")] = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    bundles: Annotated[list[Path] | None, typer.Argument(help="Bundles to show; default: the package's own.")] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 is the whole network.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port to listen on.")] = 7860,
+    user: Annotated[
+        str | None, typer.Option(help=f"Ask for this name and a password, that of ${PASSWORD} or typed now.")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="Certificate for https (PEM), with --key.")] = None,
+    key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
     engine: EngineName = "auto",
     threads: Threads = None,
 ) -> None:
-    """Open a page to try a bundle: image, prompt, overlay, threshold, latency.
+    """Open a page to try bundles: masks, prompts side by side, adapters compared, latency, live video.
 
-    Example: vlseg demo polyps.bundle --port 7860
+    Example: vlseg demo polyps.bundle --host 0.0.0.0 --user clinic
     """
-    from ..demo.page import launch
+    from ..demo.page import Place, launch
+    from ..deploy.errors import UserError
 
-    launch(bundles or [Path("quickstart/bundle")], host=host, port=port, engine=engine, threads=threads)
+    if (certificate is None) != (key is None):
+        raise UserError("--certificate and --key come together: give both, or neither for http")
+    pair = (certificate, key) if certificate and key else None
+    for path in pair or ():
+        if not path.is_file():
+            raise UserError(f"there is no file {path}: give the PEM files of a certificate and its key")
+    login = (user, os.environ.get(PASSWORD) or typer.prompt("Password", hide_input=True)) if user else None
+    launch(bundles or [], Place(host, port, login, pair), engine, threads)
 
 
 COMMANDS = (demo,)

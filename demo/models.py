@@ -1,22 +1,29 @@
 """The bundles a page offers: one is open at a time, and answers one user at a time, so that times mean something."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 
+from ..deploy.answers import Result
 from ..deploy.engine import AUTO
 from ..deploy.errors import UserError
 from ..deploy.manifest import Manifest
-from ..deploy.segmenter import Result, Segmenter
+from ..deploy.segmenter import Segmenter
+from .live import Live
+
+Made = TypeVar("Made")
 
 
 class Models:
     """Bundles by name; safe to call from several threads.
 
     Attributes:
-        manifests: what each bundle says of itself, by name, in the order given.
+        folders: where each bundle is, by name, in the order given.
+        manifests: what each bundle says of itself, by name.
+        live: how long answers have taken since the page began.
     """
 
     def __init__(self, bundles: Sequence[Path], engine: str = AUTO, threads: int | None = None):
@@ -30,22 +37,19 @@ class Models:
             raise UserError(
                 f"there is no bundle {missing[0]}: make one with `vlseg quickstart` or `vlseg export RUN BUNDLE`"
             )
-        self._folders = _by_name(bundles)
-        self.manifests = {name: Manifest.load(folder) for name, folder in self._folders.items()}
-        self._engine, self._threads = engine, threads
+        self.folders = _by_name(bundles)
+        self.manifests = {name: Manifest.load(folder) for name, folder in self.folders.items()}
+        self.live = Live()
+        self._asked_engine, self.threads = engine, threads
         self._lock = Lock()
         self._name = self.names[0]
         self._open = self._segmenter(self._name)
+        self.engine = self._open.engine
 
     @property
     def names(self) -> list[str]:
         """Names of the bundles, the default first."""
-        return list(self._folders)
-
-    @property
-    def engine(self) -> str:
-        """Name of the engine that runs them."""
-        return self._open.engine
+        return list(self.folders)
 
     def run(self, name: str, image: np.ndarray, prompt: str) -> Result:
         """Ask a bundle about a picture, uint8 (H, W, 3); another one that is open is closed first.
@@ -53,14 +57,33 @@ class Models:
         Raises:
             UserError: an unknown bundle, or what `Segmenter.run` raises.
         """
-        if name not in self._folders:
+        return self.using(name, lambda segmenter: self.told(name, segmenter.run(image, prompt)))
+
+    def run_all(self, name: str, image: np.ndarray, prompts: Sequence[str]) -> list[Result]:
+        """Ask a bundle several things about a picture that it has forgotten, so that the first answer pays for it."""
+
+        def ask(segmenter: Segmenter) -> list[Result]:
+            segmenter.forget()
+            return [self.told(name, segmenter.run(image, prompt)) for prompt in prompts]
+
+        return self.using(name, ask)
+
+    def using(self, name: str, work: Callable[[Segmenter], Made]) -> Made:
+        """Return what `work` makes with a bundle, which nobody else uses meanwhile."""
+        if name not in self.folders:
             raise UserError(f"no bundle {name!r} on this page; it has {', '.join(self.names)}")
         with self._lock:
             if name != self._name:
+                # the new one first, so that one that does not open leaves the page as it was
                 fresh = self._segmenter(name)
                 self._open.close()
                 self._open, self._name = fresh, name
-            return self._open.run(image, prompt)
+            return work(self._open)
+
+    def told(self, name: str, result: Result) -> Result:
+        """Return a result, its timings noted down."""
+        self.live.add(name, result.timings)
+        return result
 
     def close(self) -> None:
         """Close what is open."""
@@ -68,7 +91,7 @@ class Models:
             self._open.close()
 
     def _segmenter(self, name: str) -> Segmenter:
-        return Segmenter.open(self._folders[name], self._engine, self._threads)
+        return Segmenter.open(self.folders[name], self._asked_engine, self.threads)
 
 
 def _by_name(bundles: Sequence[Path]) -> dict[str, Path]:

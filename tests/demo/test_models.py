@@ -1,4 +1,6 @@
+import gc
 import shutil
+import weakref
 
 import numpy as np
 import pytest
@@ -32,8 +34,23 @@ def test_switching_closes_the_old_engines(models, image):
     assert models.run("bright", image, "one").mask.shape == (40, 50)
 
 
+def test_switching_frees_the_old_engines_memory(models, image):
+    sessions = [weakref.ref(engine._session) for engine in models._open._engines.values()]
+    assert len(sessions) == 3 and all(session() is not None for session in sessions)
+    models.run("strict", image, "one")
+    gc.collect()
+    assert [session() for session in sessions] == [None, None, None]
+
+
+def test_the_first_of_many_pays_for_the_picture(models, image):
+    models.run("bright", image, "one")
+    first, *rest = models.run_all("bright", image, ["one", "two", "one"])
+    assert first.timings.image > 0 and [one.timings.image for one in rest] == [0, 0]
+    assert models.live.count("bright") == 4
+
+
 def test_a_bundle_that_does_not_open_leaves_the_old_one(models, image, strict, tmp_path):
-    models._folders["strict"] = tmp_path
+    models.folders["strict"] = tmp_path
     with pytest.raises(BundleError, match="not a bundle"):
         models.run("strict", image, "one")
     assert models.run("bright", image, "one").mask.shape == (40, 50)

@@ -1,0 +1,160 @@
+"""The page in a real browser: a server in a process of its own, and a visitor who looks at pixels."""
+
+import io
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from base64 import b64decode
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+# a camera that shows a moving pattern, and nobody who has to allow it
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+# The server tells every address it connects to or looks up, from the first import on.
+SERVER = """
+import sys
+def told(event, values):
+    if event == "socket.connect": print("ADDRESS", values[1], flush=True)
+    if event == "socket.getaddrinfo": print("ADDRESS", values[0], flush=True)
+sys.addaudithook(told)
+from pathlib import Path
+from vlseg.demo.page import Place, launch
+launch([Path(name) for name in sys.argv[2:]], Place(port=int(sys.argv[1])), threads=1)
+"""
+
+
+def pytest_collection_modifyitems(items):
+    absent = pytest.mark.skip(reason="no chromium on this machine: apt-get install chromium")
+    for item in items:
+        if Path(__file__).parent in item.path.parents and CHROMIUM is None:
+            item.add_marker(absent)
+
+
+class Visitor:
+    """One user with a page."""
+
+    def __init__(self, page, url):
+        self.page, self.url = page, url
+
+    def open(self, tab):
+        self.page.get_by_role("tab", name=tab).click()
+
+    def upload(self, path, tab="segment"):
+        self.page.locator(f"#{tab}-picture input[type=file]").first.set_input_files(path)
+        name = Path(path).name.replace(" ", "")
+        self.page.locator(f"#{tab}-picture img[src*='{name}']").first.wait_for()
+
+    def ask(self, prompt):
+        self.page.locator("#prompt textarea").fill(prompt)
+        self.page.locator("#ask").click()
+
+    def set(self, label, value):
+        field = self.page.get_by_label(f"number input for {label}")
+        field.fill(str(value))
+        field.press("Enter")
+
+    def choose(self, bundle):
+        self.page.get_by_label("Bundle", exact=True).click()
+        self.page.get_by_role("option", name=bundle).click()
+
+    def pixels(self, selector):
+        """An image's own pixels, as the browser got them."""
+        source = self.page.locator(selector).first.get_attribute("src")
+        data = (
+            b64decode(source.split(",", 1)[1]) if source.startswith("data:") else self.page.request.get(source).body()
+        )
+        return np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+
+    def until(self, expected, selector="#mask img"):
+        """Wait for exactly these pixels; the difference is told when they do not come."""
+        end, got = time.monotonic() + 20, None
+        while time.monotonic() < end:
+            if self.page.locator(selector).count():
+                got = self.pixels(selector)
+                if np.array_equal(got, expected):
+                    return
+            self.page.wait_for_timeout(60)
+        same = got is not None and got.shape == expected.shape
+        raise AssertionError(
+            f"{(got != expected).any(axis=-1).sum()} pixels differ" if same else f"shown: {np.shape(got)}"
+        )
+
+    def take(self, kind):
+        """Press a download button and return the file's bytes and name."""
+        with self.page.expect_download() as waiting:
+            self.page.locator(f"#take-{kind}").click()
+        return Path(waiting.value.path()).read_bytes(), waiting.value.suggested_filename
+
+    def text(self, selector):
+        return self.page.locator(selector).inner_text()
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url, process, seconds=90):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.3)
+    raise AssertionError(f"the page did not come up: exit code {process.poll()}")
+
+
+@pytest.fixture(scope="session")
+def server(bright, strict, tmp_path_factory):
+    log = tmp_path_factory.mktemp("server") / "log.txt"
+    url = f"http://127.0.0.1:{free_port()}"
+    command = [sys.executable, "-c", SERVER, url.rpartition(":")[2], str(bright), str(strict)]
+    with open(log, "w") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as process:
+        try:
+            wait_for(url, process)
+            yield url, log
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: pip install playwright")
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *CAMERA])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def visit(server, browser):
+    """Open the page as a new user; at the end every request must have gone to the page's own address."""
+    requests, contexts = [], []
+
+    def open_page(**options):
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(30_000)
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(server[0])
+        page.locator("#ask").wait_for()
+        return Visitor(page, server[0])
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    own = (server[0], "data:", "blob:")
+    assert requests and [url for url in requests if not url.startswith(own)] == []
