@@ -108,6 +108,8 @@ def _watch(
 
     footage = segment_video(segmenter, source, question, out, overwrite=overwrite, seconds=seconds, progress=follow)
     say(f"{footage.out}: {footage.frames} frames at {footage.rate:.1f} fps, {footage.share:.2%} of a frame in the mean")
+    if footage.stated and footage.frames < footage.stated and seconds is None:
+        say(f"{source} says it has {footage.stated} frames: it may have been cut off")
     if as_json:
         value = {"video": str(footage.out), "frames": footage.frames, "seconds": footage.seconds}
         show([value | {"fps": footage.rate, "share": footage.share}], as_json, "")

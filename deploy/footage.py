@@ -35,12 +35,14 @@ class Footage:
         frames: how many were answered.
         seconds: how long that took, reading and writing included.
         share: mean share of a frame that is not background, 0 to 1.
+        stated: how many frames the file said it has, or None; more than came where it was cut off.
     """
 
     out: Path
     frames: int
     seconds: float
     share: float
+    stated: int | None = None
 
     @property
     def rate(self) -> float:
@@ -68,6 +70,8 @@ def segment_video(
         UserError: the source cannot be read, or `out` exists without `overwrite`, is no MP4 or cannot be written.
     """
     out = Path(out)
+    if out.resolve() == Path(source).resolve():
+        raise UserError(f"{out} would replace the video itself: choose another --out")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists already: choose another --out, or pass --overwrite")
     with open_video(source) as video, write_video(out, video.rate) as write:
@@ -78,7 +82,7 @@ def segment_video(
             # Ctrl-C is how one turns a camera off; of a file it leaves nothing.
             with suppress(KeyboardInterrupt) if live else nullcontext():
                 watch.run(coming)
-    return Footage(out, len(watch.shares), watch.seconds, float(np.mean(watch.shares)))
+    return Footage(out, len(watch.shares), watch.seconds, float(np.mean(watch.shares)), video.count)
 
 
 def draw_rate(image: np.ndarray, rate: float) -> np.ndarray:

@@ -158,7 +158,9 @@ class _Run:
             notes |= dict.fromkeys(picture.notes)
         manifest = self.segmenter.manifest
         answers = Answers(pictures, maps, self.question.prompts, manifest.name, digest(*manifest.files.values()))
-        written += [(job.target(form), file_bytes(form, answers)) for form in forms if form not in PER_PICTURE]
+        for form in (form for form in forms if form not in PER_PICTURE):
+            path = job.target(form)
+            written.append((path, file_bytes(form, answers, path)))
         self._refuse_existing(job, [path for path, _ in written])
         return written, Done(job.source, tuple(path for path, _ in written), areas, tuple(notes))
 

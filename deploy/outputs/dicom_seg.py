@@ -90,7 +90,7 @@ def _described(highdicom: Any, number: int, prompt: str, model: str) -> Any:
 
 
 def _completed(source: Any) -> Any:
-    """Return the source with the attributes that must be there but may be empty."""
+    """Return a copy of the source with what a SEG must have and the source need not."""
     # copy() would share the elements
     completed = load("pydicom", "medical", "DICOM SEG").Dataset()
     completed.update(source)
@@ -98,6 +98,9 @@ def _completed(source: Any) -> Any:
     for name in _EMPTY:
         if name not in completed:
             setattr(completed, name, "")
+    # a flat picture has none, but highdicom reads no spacing without one
+    if "PixelSpacing" in completed and "SliceThickness" not in completed:
+        completed.SliceThickness = 0.0
     return completed
 
 

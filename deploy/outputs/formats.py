@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,8 +63,8 @@ def picture_bytes(form: str, picture: Picture, labels: np.ndarray, prompts: Sequ
     return png_bytes(image)
 
 
-def file_bytes(form: str, answers: Answers) -> bytes:
-    """Return the one file of all pictures: `rle`, `dicom-seg` or `nifti`.
+def file_bytes(form: str, answers: Answers, path: Path) -> bytes:
+    """Return the one file of all pictures: `rle`, `dicom-seg` or `nifti`, the last packed where `path` says so.
 
     Raises:
         UserError: the library of the format is absent, or the source lacks what the format refers to.
@@ -72,7 +73,7 @@ def file_bytes(form: str, answers: Answers) -> bytes:
         return json.dumps(coco(answers), ensure_ascii=False).encode()
     labels = np.stack(answers.labels)
     if form == "nifti":
-        return nifti_bytes(labels, answers.pictures.native)
+        return nifti_bytes(labels, answers.pictures.native, path.suffix == ".gz")
     sources = [answers.pictures.native]
     return dicom_seg_bytes(sources, labels, answers.prompts, answers.model, answers.identity)
 

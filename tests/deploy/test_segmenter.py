@@ -2,12 +2,14 @@ import hashlib
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from vlseg.deploy import pixels
 from vlseg.deploy.cache import Cache
+from vlseg.deploy.clean import Clean
 from vlseg.deploy.errors import BundleError, EngineError, UserError
 from vlseg.deploy.manifest import MANIFEST, Manifest, fixed_file
 from vlseg.deploy.segmenter import Segmenter
@@ -125,6 +127,76 @@ def test_many_prompts_one_decoder_call(segmenter, colours):
             segmenter.segment_many(image, bad)
 
 
+def test_a_class_map_by_one_decoder_call(segmenter, colours):
+    image, masks = colours
+    labels = segmenter.classes(image, ["red", "green", "blue"])
+    assert labels.dtype == np.uint8 and calls(segmenter) == {"image": [1], "text": [3], "decoder": [3]}
+    probability = np.stack([result.probability for result in segmenter.run_many(image, ["red", "green", "blue"])])
+    assert np.array_equal(labels, np.where(probability.max(axis=0) > 0.5, probability.argmax(axis=0) + 1, 0))
+    assert dice(labels == 1, masks["red"]) > 0.9 and dice(labels == 2, masks["green"]) > 0.9
+    assert (segmenter.classes(image, ["red"], 0.9) == segmenter.segment(image, "red", 0.9)).all()
+    with pytest.raises(UserError, match="256 prompts"):
+        segmenter.classes(image, ["red"] * 256)
+
+
+def test_a_batch_of_pictures_by_one_call_of_each_part(segmenter, colours):
+    images = [colours[0], np.ascontiguousarray(colours[0][:, ::-1]), np.full((7, 90, 3), 200, np.uint8), colours[0]]
+    prompts = ["red", "green", "red", "green"]
+    results = segmenter.run_batch(images, prompts)
+    assert calls(segmenter) == {"image": [3], "text": [2], "decoder": [4]}
+    for image, prompt, result in zip(images, prompts, results, strict=True):
+        alone = segmenter.run(image, prompt)
+        assert np.abs(alone.probability - result.probability).max() < 1e-6
+        assert np.array_equal(alone.mask, result.mask) and result.mask.shape == image.shape[:2]
+    assert calls(segmenter)["image"] == [3]  # they were kept
+    for bad in ((images, ["red"]), ([], [])):
+        with pytest.raises(UserError, match="a prompt for each picture"):
+            segmenter.run_batch(*bad)
+
+
+def test_what_is_not_to_be_kept_is_not(segmenter, colours):
+    for _ in range(2):
+        segmenter.run_batch([colours[0]] * 2, ["red", "green"], remember=False)
+    assert calls(segmenter) == {"image": [1, 1], "text": [2], "decoder": [2, 2]}
+    assert len(segmenter._caches["image"]) == 0
+
+
+def test_a_kept_row_does_not_hold_its_batch(segmenter, colours):
+    """Eight pictures of one call would else stay in memory for as long as one of them is known."""
+    segmenter.run_batch([colours[0], colours[0] + np.uint8(1)], ["red", "red"])
+    for cache in segmenter._caches.values():
+        for outputs in cache._values.values():
+            assert all(array.base is None or array.base.size == array.size for array in outputs.values())
+
+
+def test_frames_as_they_come(segmenter, colours):
+    frames = [colours[0], np.ascontiguousarray(colours[0][::-1]), colours[0]]
+    taken = []
+
+    def camera():
+        for frame in frames:
+            taken.append(frame)
+            yield frame
+
+    answers = segmenter.stream(camera(), "red")
+    first = next(answers)
+    assert len(taken) == 1 and np.array_equal(first.mask, segmenter.segment(frames[0], "red"))
+    rest = list(answers)
+    assert [np.array_equal(a.mask, segmenter.segment(f, "red")) for a, f in zip(rest, frames[1:], strict=True)] == [
+        True,
+        True,
+    ]
+    assert calls(segmenter)["text"] == [1]
+
+
+def test_masks_are_cleaned_and_probabilities_are_not(segmenter):
+    image = np.full((64, 64, 3), 20, np.uint8)
+    image[4:40, 4:40, 0] = image[56:60, 56:60, 0] = 250
+    plain, cleaned = segmenter.run(image, "red"), segmenter.run(image, "red", clean=Clean(largest=True))
+    assert plain.mask[58, 58] and not cleaned.mask[58, 58] and cleaned.mask[20, 20]
+    assert np.array_equal(plain.probability, cleaned.probability)
+
+
 def test_caches_are_bounded(toy_bundle, colours):
     with Segmenter.open(toy_bundle) as opened:
         small = Segmenter(opened.manifest, opened._engines, opened._tokenizer, images=2, texts=3)
@@ -175,6 +247,32 @@ def test_many_threads_never_cross_answers(toy_bundle):
         for worker in workers:
             worker.join()
     assert not wrong
+
+
+def test_every_kind_of_call_from_many_threads(toy_bundle):
+    """One segmenter, sixteen threads, every way of asking, caches so small that they are always in dispute."""
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8) for i in range(5)]
+    prompts = ["red", "green", "blue"]
+    ways = {
+        "run": lambda s, i: s.run(images[i], "red").mask,
+        "many": lambda s, i: s.segment_many(images[i], prompts),
+        "classes": lambda s, i: s.classes(images[i], prompts),
+        "tiled": lambda s, i: s.tiled(images[i], "green", side=12, batch=2).mask,
+        "batch": lambda s, i: s.run_batch([images[i], images[i - 1]], ["red", "blue"])[1].mask,
+        "stream": lambda s, i: next(s.stream([images[i]], "blue")).mask,
+    }
+    with Segmenter.open(toy_bundle, threads=1) as opened:
+        expected = {(way, i): ask(opened, i) for way, ask in ways.items() for i in range(5)}
+        shared = Segmenter(opened.manifest, opened._engines, opened._tokenizer, images=1, texts=1)
+
+        def wrong(seed):
+            draw = np.random.default_rng(seed)
+            asked = [(list(ways)[draw.integers(len(ways))], int(draw.integers(5))) for _ in range(25)]
+            return [one for one in asked if not np.array_equal(ways[one[0]](shared, one[1]), expected[one])]
+
+        with ThreadPoolExecutor(16) as pool:
+            assert not [one for found in pool.map(wrong, range(16)) for one in found]
 
 
 def test_fixed_prompts(toy_bundle, fixed_bundle, colours):
