@@ -12,7 +12,10 @@ from .speak import say, show
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
     bundle: Annotated[Path, typer.Argument(help="Bundle folder to write.")],
-    precision: Annotated[str, typer.Option(help="fp32 or fp16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, int8, int8-fp16 (for GPUs) or fp8.")] = "fp32",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Pictures to measure the ranges of int8 or fp8 on; none is kept.")
+    ] = None,
     fixed_prompt: Annotated[
         list[str] | None, typer.Option(help="Fold this prompt into constants; repeat for more.")
     ] = None,
@@ -41,6 +44,7 @@ def export(
         folds=folds,  # type: ignore[arg-type]  # checked where it is used
         target=target,
         architectures=arch or (),
+        calibrate=calibrate,
         overwrite=overwrite,
         progress=say,
     )

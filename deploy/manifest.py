@@ -13,7 +13,7 @@ from .errors import BundleError, UserError
 from .files import inside, read_json, sha256, write_json
 from .flow import PARTS, TWO_TOWERS, Flow
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MANIFEST = "manifest.json"
 
 
@@ -33,11 +33,15 @@ class Manifest:
         threshold: probability (0..1) above which a pixel is the object, chosen on validation.
         tokenizer: file name, or None where the prompts are fixed.
         text_depends_on_image: the text part reads what the image part makes, so that no prompt is known for itself.
+        needs_words: an empty prompt says nothing to the model, and is refused.
         parts: file name of `image`, `text` and `decoder`; `text` is None where the prompts are fixed.
         flow: for each part, the names of its `inputs` and `outputs`; parts feed each other by these names.
         axes: for each part, input or output name -> dims, a dim being a number or a name.
         fixed_prompts: the prompts that the text part was run on, one row of each `fixed_file` for each prompt.
-        precision: `fp32`, `fp16`, ...
+        precision: `fp32`, `fp16`, `int8`, ...
+        quantised: for each layer group of an eight-bit bundle, what it costs and whether it was quantised.
+        adapters: by name, the adapters that fit this backbone: `file`, `threshold`, `parity`, `training` of each; the
+            first is in the ONNX files too. Empty where the bundle has one that is not meant to be changed.
         opset: ONNX opset.
         folds: what was folded, as the export wrote it.
         files: SHA-256 of every file but the manifest.
@@ -59,11 +63,14 @@ class Manifest:
     weights_hash: str = ""
     tokenizer: str | None = "tokenizer.json"
     text_depends_on_image: bool = False
+    needs_words: bool = False
     parts: dict[str, str | None] = field(default_factory=dict)
     flow: dict[str, dict[str, list[str]]] = field(default_factory=lambda: TWO_TOWERS)
     axes: dict[str, dict[str, list[int | str]]] = field(default_factory=dict)
     fixed_prompts: list[str] = field(default_factory=list)
     precision: str = "fp32"
+    quantised: list[Any] = field(default_factory=list)
+    adapters: dict[str, dict[str, Any]] = field(default_factory=dict)
     opset: int = 20
     folds: list[Any] = field(default_factory=list)
     files: dict[str, str] = field(default_factory=dict)
@@ -85,7 +92,9 @@ class Manifest:
         """
         folder = Path(folder)
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-        sealed = replace(self, files={name: sha256(folder / name) for name in names if name != MANIFEST})
+        # engines that were built beside the bundle are no part of it
+        kept = [name for name in names if name != MANIFEST and not name.startswith("engines/")]
+        sealed = replace(self, files={name: sha256(folder / name) for name in kept})
         _check(_parse(sealed.to_json(), folder), folder)
         write_json(folder / MANIFEST, sealed.to_json())
         return sealed
@@ -139,10 +148,13 @@ def _parse(values: dict[str, Any], folder: Path) -> Manifest:
 
 
 def _today(values: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Return the fields as this schema has them; the first one knew a single flow and did not write it down."""
+    """Return the fields as this schema has them; what older ones did not know of is added as it was then.
+
+    The first knew a single flow and did not write it down, the second knew neither eight bits nor several adapters.
+    """
     version = values.get("schema_version")
-    if version == 1:
-        return {**values, "flow": TWO_TOWERS, "schema_version": SCHEMA_VERSION}
+    if version in _ADDED:
+        return {**_ADDED[version], **values, "schema_version": SCHEMA_VERSION}
     if version != SCHEMA_VERSION:
         raise BundleError(
             f"{folder} has manifest schema {version!r}, this vlseg reads 1 to {SCHEMA_VERSION}: "
@@ -168,6 +180,8 @@ def _check(manifest: Manifest, folder: Path) -> None:
     used = [manifest.parts["image"], manifest.parts["decoder"], *(constants if fixed else text)]
     if lost := [str(name) for name in used if name not in manifest.files]:
         raise BundleError(f"{folder}: {', '.join(lost)} is used but not listed under files: export the bundle again")
+    if lost := [one["file"] for one in manifest.adapters.values() if one["file"] not in manifest.files]:
+        raise BundleError(f"{folder}: adapter {lost[0]} is not listed under files: export the bundle again")
     if outside := [name for name in manifest.files if inside(folder, name) is None]:
         raise BundleError(
             f"{folder}: the manifest names {outside[0]!r}, which is outside the bundle: do not use this bundle"
@@ -231,6 +245,19 @@ def _is_names(value: Any) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_is_text, value))
 
 
+def _is_adapters(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(one, dict) and _is_name(one.get("file", "")) and _is_level(one.get("threshold"))
+        for one in value.values()
+    )
+
+
+def _is_level(value: Any) -> bool:
+    return _is_number(value) and 0 <= value <= 1
+
+
+_SECOND = {"quantised": [], "adapters": {}, "needs_words": False}
+_ADDED: dict[Any, dict[str, Any]] = {1: {"flow": TWO_TOWERS, **_SECOND}, 2: _SECOND}
 _TEXT = (_is_text, "text")
 _OBJECT = (lambda value: isinstance(value, dict), "an object")
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -242,14 +269,17 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "image_size": (_is_count, "a positive whole number"),
     "mean": (_is_triple, "three numbers"),
     "std": (lambda value: _is_triple(value) and min(value) > 0, "three positive numbers"),
-    "threshold": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+    "threshold": (_is_level, "a number from 0 to 1"),
     "tokenizer": (_is_name, "a file name or null"),
     "text_depends_on_image": (lambda value: isinstance(value, bool), "true or false"),
+    "needs_words": (lambda value: isinstance(value, bool), "true or false"),
     "parts": (lambda value: _is_table(value, _is_name), "a file name or null for each part"),
     "flow": (lambda value: _is_table(value, lambda part: _is_table(part, _is_names)), "lists of names for each part"),
     "axes": (lambda value: _is_table(value, lambda part: _is_table(part, _is_dims)), "lists of dims for each part"),
     "fixed_prompts": (lambda value: isinstance(value, list) and all(map(_is_text, value)), "a list of texts"),
     "precision": _TEXT,
+    "quantised": (lambda value: isinstance(value, list), "a list"),
+    "adapters": (_is_adapters, "a file and a threshold from 0 to 1 for each name"),
     "opset": (_is_count, "a positive whole number"),
     "folds": (lambda value: isinstance(value, list), "a list"),
     "files": (lambda value: _is_table(value, _is_text), "a SHA-256 for each file"),

@@ -27,7 +27,12 @@ class Limit:
     deviation: float
 
 
-LIMITS = {"fp32": Limit(0.999, 1e-4, 1e-3), "fp16": Limit(0.99, 2e-3, 0.05)}
+_EIGHT = Limit(0.97, 1e-2, 0.5)
+LIMITS = {
+    "fp32": Limit(0.999, 1e-4, 1e-3),
+    "fp16": Limit(0.99, 2e-3, 0.05),
+    **dict.fromkeys(("int8", "int8-fp16", "fp8"), _EIGHT),
+}
 
 
 def certify(reference: Segmenter, candidate: Segmenter, cases: Sequence[Case], trained: bool = True) -> dict[str, Any]:

@@ -19,6 +19,9 @@ from .errors import EngineError, UserError
 ARCHITECTURES = (75, 80, 86, 89, 120)
 """Compute capabilities that one engine is built for: Turing, Ampere twice, Ada, Blackwell."""
 
+LEAST = {"fp8": 89}
+"""First compute capability that has a precision, where not all have."""
+
 SIZES = {"batch": (1, 1, 8), "length": (2, 16, 77)}
 """Least, usual and largest size of each named axis."""
 
@@ -90,15 +93,18 @@ def provider_folder() -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
-def check_architectures(asked: Sequence[int]) -> tuple[int, ...]:
-    """Return the compute capabilities without repetition; UserError where one cannot be built for."""
+def check_architectures(asked: Sequence[int], precision: str = "fp16") -> tuple[int, ...]:
+    """Return the compute capabilities without repetition, none meaning all; UserError where one cannot be built for."""
+    least = LEAST.get(precision, 0)
     if unknown := [arch for arch in asked if arch not in ARCHITECTURES]:
         known = ", ".join(map(str, ARCHITECTURES))
         raise UserError(
             f"TensorRT-RTX builds nothing for sm_{unknown[0]}: choose from {known}; Jetson and data-centre GPUs "
             "build their engines themselves (`vlseg build`)"
         )
-    return tuple(sorted(set(asked))) or ARCHITECTURES
+    if early := [arch for arch in asked if arch < least]:
+        raise UserError(f"sm_{early[0]} has no {precision}, which starts with sm_{least}: export with --precision fp16")
+    return tuple(sorted(set(asked))) or tuple(arch for arch in ARCHITECTURES if arch >= least)
 
 
 def build(path: Path, dims: dict[str, list[int | str]], architectures: Sequence[int] = ARCHITECTURES) -> Plan:

@@ -21,12 +21,14 @@ from ..train.models.methods import backbone_of
 from ..train.models.parts import facts_of, parts_of
 from ..train.models.promptable import Promptable
 from ..train.models.runs import load_run
+from .calibration import read_pictures
 from .choose import Folds, choose_down
 from .graph import OPSET, axes_of, to_onnx
 from .parity import cases_from, torch_segmenter
 from .parts import FILES, sources_of, tokens
-from .precision import check_precision, in_precision
+from .precision import PRECISIONS, check_calibration, check_precision, in_precision
 from .prepare import prepare
+from .quantize_choose import Picture, quantize_bundle
 from .targets import build_engines, check_target
 
 Progress = Callable[[str], None]
@@ -57,10 +59,11 @@ def export(
     folds: Folds = "measure",
     target: str = "onnx",
     architectures: Iterable[int] = (),
+    calibrate: Path | str | None = None,
     overwrite: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Write the bundle of a run folder to `out` and return `{bundle, parity, folds, engines}`, plain JSON values.
+    """Write the bundle of a run folder to `out` and return `{bundle, parity, folds, quantised, engines}`.
 
     Args:
         run: a folder that `vlseg train` wrote.
@@ -73,18 +76,22 @@ def export(
         folds: how down-projections are folded: by measurement, everywhere or nowhere.
         target: one of `targets.TARGETS`.
         architectures: compute capabilities to build engines for, 86 for 8.6; none: all that the target knows.
+        calibrate: folder of pictures that an eight-bit precision measures its ranges on; nothing of them is kept.
         overwrite: replace a bundle of ours.
         progress: called with a sentence before each step.
 
     Raises:
         UserError: bad input, or a bundle that does not agree with the model; nothing is written then.
     """
-    check_precision(precision)
-    check_target(target, tuple(architectures))
-    cases = cases_from(data, split, prompt) if data is not None else None
-    model, info = load_run(Path(run))
     options = Options(precision, tuple(dict.fromkeys(fixed_prompts)), folds, target, tuple(architectures))
-    return export_model(model, info, out, options, cases=cases, overwrite=overwrite, progress=progress)
+    check_calibration(precision, calibrate is not None)
+    check_target(target, options.architectures, precision)
+    cases = cases_from(data, split, prompt) if data is not None else None
+    pictures = read_pictures(calibrate, prompt, options.fixed_prompts) if calibrate is not None else ()
+    model, info = load_run(Path(run))
+    return export_model(
+        model, info, out, options, cases=cases, pictures=pictures, overwrite=overwrite, progress=progress
+    )
 
 
 def export_model(
@@ -94,16 +101,24 @@ def export_model(
     options: Options | None = None,
     *,
     cases: Sequence[Case] | None = None,
+    pictures: Sequence[Picture] = (),
     overwrite: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """As `export`, for a model in memory (float32, on the CPU) and its `run.json`; `cases` None means drawn ones.
 
-    `info` needs `method` and `size`; `weights`, `threshold` and `metrics` are used where present.
+    `info` needs `method` and `size`; `weights`, `threshold` and `metrics` are used where present. `pictures` are what
+    an eight-bit precision is calibrated on.
     """
     options, tell = options or Options(), progress or _silent
+    check_calibration(options.precision, bool(pictures))
     with atomic_folder(out, MANIFEST, overwrite) as folder:
         manifest = pack(model, {**info, "name": Path(out).resolve().name}, folder, options, tell)
+        if bits := PRECISIONS[options.precision][1]:
+            # drawn ones too: the certificate will ask for small objects, which the pictures may not have
+            drawn = [(case.image, case.prompt) for case in with_prompts(draw_cases(seed=1), options.fixed_prompts)]
+            records = quantize_bundle(folder, manifest, [*pictures, *drawn], bits, tell)
+            manifest = replace(manifest, quantised=records).save(folder)
         tell("comparing the bundle with the model on 16 or more images")
         asked = with_prompts(cases or draw_cases(), options.fixed_prompts)
         trained = info.get("weights") != "random" and info["size"] != "nano"
@@ -113,7 +128,8 @@ def export_model(
             raise UserError(refusal(parity, options.precision))
         engines = build_engines(options.target, folder, manifest, options.architectures, tell)
         replace(manifest, parity=parity).save(folder)
-    return {"bundle": str(out), "parity": parity, "folds": manifest.folds, "engines": engines}
+    kept = {"folds": manifest.folds, "quantised": manifest.quantised, "engines": engines}
+    return {"bundle": str(out), "parity": parity, **kept}
 
 
 def pack(model: Promptable, info: dict[str, Any], folder: Path, options: Options, tell: Progress) -> Manifest:

@@ -7,7 +7,17 @@ from torch import Tensor, nn
 
 from ..deploy.errors import UserError
 
-PRECISIONS = ("fp32", "fp16")
+PRECISIONS = {
+    "fp32": ("fp32", ""),
+    "fp16": ("fp16", ""),
+    "int8": ("fp32", "int8"),
+    "int8-fp16": ("fp16", "int8"),
+    "fp8": ("fp16", "fp8"),
+}
+"""By name: the precision of a part's tensors, and the eight-bit numbers that the encoders' linear layers compute in.
+
+On a CPU `int8` is the fast one, on a GPU `int8-fp16`; `fp8` is for Ada and newer.
+"""
 
 
 class HalfInside(nn.Module):
@@ -32,14 +42,25 @@ def check_precision(precision: str) -> None:
         raise UserError(f"no precision {precision!r} here; known: {', '.join(PRECISIONS)}")
 
 
+def check_calibration(precision: str, given: bool) -> None:
+    """Refuse eight bits without pictures to measure ranges on, and pictures where nothing is measured."""
+    check_precision(precision)
+    if bool(PRECISIONS[precision][1]) == given:
+        return
+    if given:
+        eight = ", ".join(name for name, (_, bits) in PRECISIONS.items() if bits)
+        raise UserError(f"pictures to calibrate on go with --precision {eight}, not {precision}: leave --calibrate out")
+    raise UserError(f"{precision} is calibrated on pictures of the kind that will be asked: give --calibrate DIR")
+
+
 def in_precision(module: nn.Module, precision: str) -> nn.Module:
-    """Return `module` in a precision of `PRECISIONS`, float32 at its ends.
+    """Return `module` in a precision of `PRECISIONS`, float32 at its ends; eight bits come in later, into its graph.
 
     Raises:
         UserError: another precision, or weights beyond the range of float16.
     """
     check_precision(precision)
-    if precision == "fp32":
+    if PRECISIONS[precision][0] == "fp32":
         return module
     half = HalfInside(module)
     if not all(torch.isfinite(p).all() for p in half.parameters()):

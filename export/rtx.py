@@ -27,13 +27,13 @@ def add_engines(
     Raises:
         EngineError: no TensorRT-RTX, or a part that it cannot build.
     """
-    version = rtx.load().__version__
+    version, wanted = rtx.load().__version__, rtx.check_architectures(architectures, manifest.precision)
     (folder / FOLDER).mkdir()
     entries = {}
     for part, file in manifest.parts.items():
         if file is None:
             continue
-        plan = rtx.build(folder / file, manifest.axes[part], architectures)
+        plan = rtx.build(folder / file, manifest.axes[part], wanted)
         tell(_sentence(part, plan))
         names = {"plan": f"{FOLDER}/{part}.plan", "context": f"{FOLDER}/{part}.onnx"}
         atomic_write(folder / names["plan"], plan.data)

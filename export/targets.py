@@ -12,7 +12,7 @@ from ..deploy.rtx_plans import summary
 TARGETS = ("onnx", "tensorrt-rtx")
 
 
-def check_target(target: str, architectures: Sequence[int] = ()) -> None:
+def check_target(target: str, architectures: Sequence[int] = (), precision: str = "fp32") -> None:
     """Refuse a target that is none, or cannot be had here, before anything long is done.
 
     Raises:
@@ -25,7 +25,7 @@ def check_target(target: str, architectures: Sequence[int] = ()) -> None:
         if architectures:
             raise UserError("--arch says what engines are built for: it goes with --target tensorrt-rtx")
         return
-    rtx.check_architectures(architectures)
+    rtx.check_architectures(architectures, precision)
     if lacks := rtx.missing():
         raise EngineError(lacks)
 

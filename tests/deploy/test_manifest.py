@@ -16,7 +16,7 @@ def edit(bundle, **changes):
 
 def test_there_and_back(toy_bundle):
     manifest = Manifest.load(toy_bundle)
-    assert manifest.name == "toy" and manifest.mean == (0.5, 0.4, 0.3) and manifest.schema_version == 2
+    assert manifest.name == "toy" and manifest.mean == (0.5, 0.4, 0.3) and manifest.schema_version == 3
     assert manifest.axes["text"]["input_ids"] == ["batch", "length"]
     assert manifest.files == {
         name: sha256(toy_bundle / name) for name in ("image.onnx", "text.onnx", "decoder.onnx", "tokenizer.json")
@@ -61,18 +61,36 @@ def test_malformed_json(toy_bundle, text):
         Manifest.load(toy_bundle)
 
 
-@pytest.mark.parametrize("version", [3, 0, "1", None, ...])
+@pytest.mark.parametrize("version", [4, 0, "1", None, ...])
 def test_another_schema_names_it_and_the_way_out(toy_bundle, version):
     edit(toy_bundle, schema_version=version, brand_new="x")
-    with pytest.raises(BundleError, match=r"schema .*, this vlseg reads 1 to 2: install the vlseg that wrote it"):
+    with pytest.raises(BundleError, match=r"schema .*, this vlseg reads 1 to 3: install the vlseg that wrote it"):
         Manifest.load(toy_bundle)
 
 
-def test_the_first_schema_still_opens(toy_bundle, fixed_bundle):
+@pytest.mark.parametrize(
+    ("version", "unknown"), [(1, ("flow", "quantised", "adapters")), (2, ("quantised", "adapters"))]
+)
+def test_older_schemas_still_open(toy_bundle, fixed_bundle, version, unknown):
     for folder in (toy_bundle, fixed_bundle):
         today = Manifest.load(folder)
-        edit(folder, schema_version=1, flow=...)
+        edit(folder, schema_version=version, **dict.fromkeys(unknown, ...))
         assert Manifest.load(folder) == today
+
+
+@pytest.mark.parametrize(
+    ("adapters", "says"),
+    [
+        ([], "adapters is "),
+        ({"polyp": {"file": "adapters/polyp.npz"}}, "adapters is .* a threshold from 0 to 1"),
+        ({"polyp": {"file": "", "threshold": 0.5}}, "adapters is "),
+        ({"polyp": {"file": "adapters/polyp.npz", "threshold": 0.5}}, "adapters/polyp.npz is not listed"),
+    ],
+)
+def test_adapters_that_are_none_are_refused(toy_bundle, adapters, says):
+    edit(toy_bundle, adapters=adapters)
+    with pytest.raises(BundleError, match=says):
+        Manifest.load(toy_bundle)
 
 
 @pytest.mark.parametrize(
