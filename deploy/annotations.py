@@ -1,7 +1,8 @@
 """The data people have: a folder of images and masks, with sentences about them.
 
 Two layouts: the community's (`images/ masks/ anns/{train,val,test}.json`, each entry naming an image, a mask and
-prompts p0..pN, p0 being empty), and a plain folder (`images/ masks/` with equal stems and one prompt for all).
+prompts p0..pN, p0 being empty), and a plain folder (`images/ masks/` with equal stems, and one prompt for all or a
+report for each in `reports/*.txt`).
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from .pixels import SUFFIXES, read_image, read_mask
 
 SPLITS = ("train", "val", "test")
 RANDOM = "random"
+REPORTS = "reports"
 
 
 @dataclass(frozen=True)
@@ -79,18 +81,20 @@ def read_split(folder: Path | str, split: str) -> list[Sample]:
 
 
 def read_plain(folder: Path | str, split: str, prompt: str | None) -> list[Sample]:
-    """Return one split of a plain folder, `prompt` being p1 of every sample and p0 empty.
+    """Return one split of a plain folder, `prompt` being p1 of every sample, or else its report; p0 is empty.
 
     The split is made here, always the same: names in the order of their hash, the first 80 % `train`, then 10 % `val`
     and 10 % `test`, each at least one; `all` is everything, by name.
 
     Raises:
-        UserError: no such folder or split, no prompt, no images, images and masks that do not pair.
+        UserError: no such folder or split, neither prompt nor reports, no images, images and masks that do not pair, an
+            image without a report.
     """
     folder = _existing(Path(folder))
-    if prompt is None:
+    if prompt is None and not (folder / REPORTS).is_dir():
         raise UserError(
-            f"{folder} has no anns/, so it is a plain folder of images/ and masks/: give the prompt they share"
+            f"{folder} has no anns/, so it is a plain folder of images/ and masks/: give the prompt they share, "
+            f"or a text file for each image in {REPORTS}/"
         )
     if split not in (*SPLITS, "all"):
         raise UserError(f"{folder} has no split {split!r}; known: {', '.join((*SPLITS, 'all'))}")
@@ -105,7 +109,8 @@ def read_plain(folder: Path | str, split: str, prompt: str | None) -> list[Sampl
         raise UserError(
             f"{folder} has {len(images)} images, too few for a split {split!r}: at least 3 are needed, or use 'all'"
         )
-    return [Sample(images[name], masks[name], {"p0": "", "p1": prompt}, name) for name in names]
+    said = {name: _report(folder / REPORTS / f"{name}.txt") if prompt is None else prompt for name in names}
+    return [Sample(images[name], masks[name], {"p0": "", "p1": said[name]}, name) for name in names]
 
 
 def choose_prompt(sample: Sample, key: str, seed: int = 0) -> str:
@@ -188,6 +193,14 @@ def _by_stem(folder: Path) -> dict[str, Path]:
             raise UserError(f"{found[path.stem]} and {path} have the same stem, expected one file for each: rename one")
         found[path.stem] = path
     return found
+
+
+def _report(path: Path) -> str:
+    """Return a report on one line."""
+    try:
+        return " ".join(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): expected a text file for each image, in UTF-8") from error
 
 
 def _share(names: list[str], split: str) -> list[str]:

@@ -20,6 +20,7 @@ from .data import Batch
 from .models.methods import cacheable
 from .models.parts import Seen, as_stage, see, several
 from .models.promptable import Promptable, States
+from .reports import Reports
 
 SUFFIX = ".safetensors"
 Tensors = tuple[Tensor, ...]
@@ -104,19 +105,33 @@ class CachedModel:
         dropped: how many of them found no room.
     """
 
-    def __init__(self, model: Promptable, store: Store | None, precision: str, say: Callable[[str], None]) -> None:
-        """`precision` is that of the training, since autocast changes states; `store` None caches nothing."""
-        self.model, self.store, self._say = model, store, say
+    def __init__(
+        self,
+        model: Promptable,
+        store: Store | None,
+        precision: str,
+        say: Callable[[str], None],
+        reports: Reports | None = None,
+    ) -> None:
+        """`precision` is that of the training, since autocast changes states; `store` None caches nothing.
+
+        Sentences come from `reports` where there are any.
+        """
+        self.model, self.store, self.reports, self._say = model, store, reports, say
         self.stages = cacheable(model) if store is not None else {"image": False, "text": False}
         self.computed = self.dropped = 0
         kind = "seen" if model.text_depends_on_image else "apart"
-        self._key = f"2/{model.weights_hash}/{kind}/{model.image_size}/{precision}"
+        self._key = f"2/{model.weights_hash}/{kind}/{model.image_size}/{precision}" + f"/{model.variant}" * bool(
+            model.variant
+        )
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return logits (B, 1, S, S)."""
         model = self.model
         seen = self._seen(batch) if self.stages["image"] else see(model, batch.pixel_values)
-        if self.stages["text"]:
+        if self.reports is not None:
+            text = as_stage(_together([self.reports.states(text) for text in batch.prompts], batch.pixel_values.device))
+        elif self.stages["text"]:
             text = self._text_states(batch, seen.context)
         else:
             text = model.text_states(batch.input_ids, batch.attention_mask, *seen.context)

@@ -26,12 +26,14 @@ from .models.adapters import implementation
 from .models.clipseg import Clipseg
 from .models.grafts import learning_parameters, trained_parameters
 from .models.methods import backbone_of, build_model, cacheable, option_names
+from .models.promptable import Promptable
 from .models.runs import read_run, save_run
 from .picture import prediction_sheet
 from .place import Place, changed, session_of
 from .recipe import Recipe
+from .reports import Reports
 from .seeds import derive
-from .spoken import say_sentences
+from .spoken import say_sentences, sentences
 from .threshold import choose_threshold
 from .trainer import Trained, device_kind, is_first_process, precision_of, train_model
 
@@ -93,7 +95,8 @@ def fit(
     if first:
         place.begin(session_of(recipe, splits), resume)
     with _resumable(place, first):
-        forward = CachedModel(model, store_of(recipe, place), precision_of(recipe), say)
+        reports = reports_of(recipe, model, splits, say)
+        forward = CachedModel(model, store_of(recipe, place), precision_of(recipe), say, reports)
         say(_announcement(model, recipe, splits, forward, place))
         trained = train_model(model, forward, model.tokenizer, train, val, recipe, place, say)
         if not trained.is_global_zero:
@@ -176,6 +179,15 @@ def store_of(recipe: Recipe, place: Place) -> Store | None:
     if recipe.state_cache == "memory":
         return MemoryStore(limit)
     return DiskStore(Path(recipe.cache_folder) if recipe.cache_folder else place.state / "cache", limit)
+
+
+def reports_of(recipe: Recipe, model: Promptable, splits: Splits, say: Say) -> Reports | None:
+    """Return the file of sentences that are encoded already, with those of training and validation in it."""
+    if recipe.reports is None:
+        return None
+    reports, keys = Reports(Path(recipe.reports), model), {"train": recipe.prompt, "val": recipe.held_out_prompt}
+    reports.prepare((text for name, key in keys.items() for one in splits[name] for text in sentences(one, key)), say)
+    return reports
 
 
 @dataclass(frozen=True)

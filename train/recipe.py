@@ -53,6 +53,8 @@ class Recipe:
         precision: "auto" is fp16 autocast on a GPU and fp32 elsewhere.
         cache: where states below the first trained parameter are kept. "auto": in memory, or off with `augment`.
         cache_bytes: size limit of that cache; what does not fit is computed again each time.
+        reports: safetensors file that keeps what a frozen text encoder makes of each sentence, for this run and later
+            ones; made where it is not there; None: none.
         cache_folder: folder of a disk cache, kept for later runs; None: inside the run, removed at its end.
         keep_bytes: size limit of the decoded images kept in memory.
         num_workers: processes that load data; 0: the training process itself.
@@ -94,6 +96,7 @@ class Recipe:
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
     cache: Literal["auto", "off", "memory", "disk"] = "auto"
     cache_bytes: int = 4 * 2**30
+    reports: str | None = None
     cache_folder: str | None = None
     keep_bytes: int = 2 * 2**30
     num_workers: int = 0

@@ -214,3 +214,15 @@ def test_too_few_for_a_split(tmp_path):
 def test_digest_is_stable():
     assert annotations._digest("case7", "p2", 0) == annotations._digest("case7", "p2", 0)
     assert annotations._digest("a", "bc") != annotations._digest("ab", "c")
+
+
+def test_a_report_for_each_image_of_a_plain_folder(plain):
+    (plain / "reports").mkdir()
+    for image in (plain / "images").iterdir():
+        (plain / "reports" / f"{image.stem}.txt").write_text(f"Infection in {image.stem},\n upper left lung\n")
+    for sample in read_samples(plain, "all"):
+        assert sample.prompts == {"p0": "", "p1": f"Infection in {sample.name}, upper left lung"}
+    assert {sample.prompts["p1"] for sample in read_plain(plain, "all", "lesion")} == {"lesion"}
+    next((plain / "reports").iterdir()).unlink()
+    with pytest.raises(UserError, match="expected a text file for each image, in UTF-8"):
+        read_samples(plain, "all")

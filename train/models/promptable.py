@@ -26,6 +26,7 @@ class Promptable(nn.Module):
         image_depends_on_text: `image_embedding` takes the text's embedding as its second argument, and the decoder
             reads the image's alone.
         needs_words: an empty sentence says nothing to it, and is refused.
+        variant: what its states depend on besides weights, image size, and image or sentence.
         idle: how the names begin of parameters that are counted and saved, but never get a gradient.
         image_size: side of the square input in pixels.
         mean: what pixels of 0 to 1 are normalised by, each channel.
@@ -43,6 +44,7 @@ class Promptable(nn.Module):
     text_depends_on_image: bool = False
     image_depends_on_text: bool = False
     needs_words: bool = False
+    variant: str = ""
     idle: tuple[str, ...] = ()
     image_size: int
     mean: tuple[float, float, float]

@@ -74,6 +74,12 @@ class Sam(Promptable):
         return {"image": (f"{ENCODER}patch_embed.", f"{ENCODER}pos_embed", *layers), "text": ("report.reader.",)}
 
     @property
+    def variant(self) -> str:  # type: ignore[override]
+        """Where the image waits for the sentence, how pixels are normalised, and what is kept of a report."""
+        heard = "" if self.report is None else f"/{self.report.tokens}/{self.report.limit}"
+        return f"{self.first}/{self.mean}{heard}"
+
+    @property
     def idle(self) -> tuple[str, ...]:  # type: ignore[override]
         """How the names begin of parameters that are published, counted and saved, but never get a gradient."""
         heads = [f"{DECODER}output_hypernetworks_mlps.{i}." for i in (1, 2, 3)]

@@ -89,3 +89,19 @@ def test_cached_states_give_the_answer_of_the_whole(run, shapes):
                 whole = model(batch.pixel_values, batch.input_ids, batch.attention_mask)
                 torch.testing.assert_close(forward(batch), whole, rtol=1e-4, atol=1e-5)
     assert forward.stages == {"image": True, "text": True} and 10 < forward.computed <= 13
+
+
+def test_one_cache_serves_models_that_wait_for_the_sentence_at_other_places(shapes):
+    """They have one backbone and one image size, and other states."""
+    from vlseg.train.cache import CachedModel, MemoryStore
+    from vlseg.train.data import Look, Order, Pictures, make_loader
+
+    store = MemoryStore(2**30)
+    for options in ({"n_ffm": 0}, {"n_ffm": 1}, {}, {"text_tokens": "all"}, {"fidelity": "released"}):
+        model = build_model("sam/lga", "nano", **options)
+        look = Look(model.image_size, model.mean, model.std, "p1", 0)
+        (batch, *_) = make_loader(Pictures(read_samples(shapes, "val"), look), Order(4, 4), model.tokenizer)
+        with torch.no_grad():
+            whole = model(batch.pixel_values, batch.input_ids, batch.attention_mask)
+            found = CachedModel(model, store, "32", print)(batch)
+        torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
