@@ -1,4 +1,4 @@
-"""Commands that run models: evaluate, doctor."""
+"""Commands that run models: evaluate."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -44,19 +44,6 @@ def evaluate(
     show(result, as_json, f"{result['n']} images: Dice {mean['dice']:.4f}, IoU {mean['iou']:.4f}{far}")
 
 
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine can do, which known faults apply, and the command that mends each.
-
-    Example: vlseg doctor --json
-    """
-    from ..deploy.doctor import doctor as examine
-
-    report = examine()
-    facts = [f"{key}: {value if value else '-'}" for key, value in report.items() if key != "faults"]
-    faults = [f"fault: {fault['what']}\n  mend: {fault['fix']}" for fault in report["faults"]]
-    show(report, as_json, "\n".join(facts + faults))
-
-
 def open_model(folder: Path, engine: str, threads: int | None):
     """Open a bundle, or a run where there is one: the same scoring serves both."""
     if (folder / "run.json").is_file():
@@ -70,4 +57,4 @@ def open_model(folder: Path, engine: str, threads: int | None):
     return Segmenter.open(folder, engine=engine, threads=threads)
 
 
-COMMANDS = (evaluate, doctor)
+COMMANDS = (evaluate,)
