@@ -47,6 +47,7 @@ def bench(
     from ..deploy.bench.run import Extras
     from ..deploy.bench.run import bench as measure
 
+    _check_files(csv, html, plot, trtexec_json)
     plan = Plan(repeats, warmup, tuple(batch or [1]), prompt or PROMPT)
     samples = read_samples(data, split, None) if data else []
     runs = [path for path in models if (path / "run.json").is_file()]
@@ -68,6 +69,13 @@ def bench(
     _write(report, plan, csv, html, plot, trtexec_json)
     protocol = _protocol(report, plan) if explain else []
     show({**report, **({"protocol": protocol} if explain else {})}, as_json, "\n".join([*_lines(report), *protocol]))
+
+
+def _check_files(*paths: Path | None) -> None:
+    """Refuse, before anything is measured, a file that could not be written afterwards."""
+    for path in paths:
+        if path and not path.resolve().parent.is_dir():
+            raise UserError(f"{path} cannot be written: there is no folder {path.resolve().parent}")
 
 
 def _check_names(named: list[str], runs: list[Path], bundles: list[Path]) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ..annotations import Sample
@@ -18,7 +19,6 @@ from ..facts import read_facts
 from ..manifest import Manifest
 from ..pixels import read_image
 from ..segmenter import Segmenter
-from ..stats import summary
 from . import device, trtexec
 from .cold import cold
 from .figures import SPLITS, AllSeries, Known, Row, overheads, ratios, row_of, skip
@@ -73,6 +73,8 @@ def bench(
     """
     plan, extras = plan or Plan(), extras or Extras()
     plan.check()
+    if extras.seconds < 0:
+        raise UserError(f"--duration {extras.seconds:g} is below 0, expected seconds of sustained load")
     if not (bundles and engines) and not yardsticks:
         raise UserError("nothing to bench: name at least one bundle and one engine")
     with ExitStack() as undo:
@@ -199,7 +201,7 @@ def _add_splits(rows: list[Row], subjects: Sequence[Subject], plan: Plan, pictur
 
 def _splits(subject: Subject, plan: Plan, picture: Path, batch: int) -> dict[str, float]:
     found = _split_times(subject, plan, picture, batch)
-    return {f"{name}_ms": summary([one[name] for one in found])["p50_ms"] for name in SPLITS} if found else {}
+    return {f"{name}_ms": median(one[name] for one in found) for name in SPLITS if found and name in found[0]}
 
 
 def _split_times(subject: Subject, plan: Plan, picture: Path, batch: int) -> list[dict[str, float]]:

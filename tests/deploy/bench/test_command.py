@@ -1,0 +1,78 @@
+"""`vlseg bench` through the door."""
+
+import csv
+import json
+
+import pytest
+
+WARM = ("--no-cold", "--repeats", 2, "--warmup", 1, "--threads", 1)
+
+
+def test_json_alone_on_stdout_and_everything_written(door, toy_bundle, fixed_bundle, tmp_path):
+    files = {name: tmp_path / name for name in ("rows.csv", "page.html", "plot.svg", "times.json")}
+    said = door(
+        *("bench", toy_bundle, fixed_bundle, *WARM, "--batch", 1, "--batch", 2, "--explain", "--json"),
+        *("--csv", files["rows.csv"], "--html", files["page.html"], "--plot", files["plot.svg"]),
+        *("--trtexec-json", files["times.json"]),
+    )
+    assert said.code == 0, said.err
+    report = json.loads(said.out)
+    assert {"device", "rows", "ratios"} <= set(report) and len(report["protocol"]) == len(report["rows"]) == 21
+    assert all(path.is_file() and str(path) in said.err for name, path in files.items() if name != "rows.csv")
+    with open(files["rows.csv"], newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 21 and {row["threads"] for row in rows} == {"1"} and all(row["cpu"] for row in rows)
+    assert len(json.loads(files["times.json"].read_text())) == 2
+
+
+def test_the_text_names_subjects_stages_and_ratios(door, toy_bundle, fixed_bundle):
+    said = door("bench", toy_bundle, fixed_bundle, *WARM, "--against", "fixed", "--profile", "--explain")
+    assert said.code == 0, said.err
+    assert "toy on onnxruntime / fixed on onnxruntime, end_to_end, batch 1:" in said.out
+    assert "toy on onnxruntime: file to mask over the engine alone" in said.out
+    assert "postprocess" in said.out and "what: from the file on disk" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--engine", "nope"), "no engine 'nope'; known: auto"),
+        (("--engine", "torch"), "--engine torch runs a run"),
+        (("--against", "nobody"), "--against 'nobody' is not measured here; known: toy:onnxruntime"),
+        (("--repeats", 0), "has a count below 1"),
+        (("--batch", 0), "has a count below 1"),
+        (("--image", "none.png"), "no image file none.png"),
+        (("--data", "nowhere"), "nowhere"),
+        (("--duration", -1), "--duration -1"),
+        (("--html", "nowhere/page.html"), "nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence(door, toy_bundle, words, says):
+    said = door("bench", toy_bundle, *WARM, *words)
+    assert said.code == 2 and said.out == ""
+    assert says in said.err and "Traceback" not in said.err
+
+
+def test_an_engine_that_is_not_here_says_the_way_out(door, toy_bundle):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    said = door("bench", toy_bundle, *WARM, "--engine", "onnxruntime-cuda")
+    assert said.code == 2 and "no CUDAExecutionProvider" in said.err
+
+
+def test_a_newer_bundle_is_named(door, toy_bundle):
+    path = toy_bundle / "manifest.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "schema_version": 99}))
+    said = door("bench", toy_bundle, *WARM)
+    assert said.code == 2 and "manifest schema 99" in said.err
+
+
+def test_a_path_out_of_the_bundle_is_refused(door, toy_bundle):
+    path = toy_bundle / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["files"]["../secret"] = "0" * 64
+    path.write_text(json.dumps(manifest))
+    said = door("bench", toy_bundle, *WARM)
+    assert said.code == 2 and "'../secret', which is outside the bundle" in said.err
