@@ -25,6 +25,7 @@ COMMANDS = (
     "convert",
     "segment",
     "bench",
+    "build",
     "demo",
     "doctor",
     "quickstart",
