@@ -121,9 +121,8 @@ class CachedModel:
         self.stages = cacheable(model) if store is not None else {"image": False, "text": False}
         self.computed = self.dropped = 0
         kind = "seen" if model.text_depends_on_image else "apart"
-        self._key = f"2/{model.weights_hash}/{kind}/{model.image_size}/{precision}" + f"/{model.variant}" * bool(
-            model.variant
-        )
+        variant = model.variant and f"/{model.variant}"
+        self._key = f"2/{model.weights_hash}/{kind}/{model.image_size}/{precision}{variant}"
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return logits (B, 1, S, S)."""
