@@ -108,5 +108,6 @@ def facts_of(model: Promptable) -> dict[str, Any]:
         "mean": model.mean,
         "std": model.std,
         "text_depends_on_image": model.text_depends_on_image,
+        "needs_words": model.needs_words,
         "flow": ends,
     }

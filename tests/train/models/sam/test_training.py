@@ -105,3 +105,12 @@ def test_one_cache_serves_models_that_wait_for_the_sentence_at_other_places(shap
             whole = model(batch.pixel_values, batch.input_ids, batch.attention_mask)
             found = CachedModel(model, store, "32", print)(batch)
         torch.testing.assert_close(found, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_an_empty_prompt_is_refused_by_a_model_that_needs_words(run):
+    import numpy as np
+
+    image = np.zeros((30, 40, 3), np.uint8)
+    with pytest.raises(UserError, match="needs words and was given none: say what to find"):
+        open_run(run).segment(image, "  ")
+    assert open_run(run).segment(image, "a bright square").shape == (30, 40)
