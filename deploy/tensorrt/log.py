@@ -11,7 +11,7 @@ _MEMORY = re.compile(
 )
 # what follows from an error rather than being one
 _CONSEQUENCES = ("engine could not be created", "build engine failed", "network must have at least one output")
-_WRAPPED = re.compile(r"(?:^|: )Error Code:? \d+:? ?(?:[\w ]+ Error )?\((.*)\)\s*$", re.DOTALL)
+_WRAPPED = re.compile(r"(?:^|: |\] )?Error Code:? \d+:? *(?:[\w ]*\((.*)\)|(.*))\s*$", re.DOTALL)
 _PLACE = re.compile(r"^\s*(?:\[[^\]]*\]\s*)+")
 _NODE = re.compile(r"\b[Nn]ode:? ?(?:named |name:? )?[\"'`]?(\{ForeignNode\[[^\]]*\]\}|[^\s\"'`,;()]+)")
 
@@ -58,4 +58,4 @@ def plain(text: str) -> str:
     """Return a message without the source file and the error code that TensorRT puts around it."""
     text = _PLACE.sub("", text)
     found = _WRAPPED.search(text)
-    return (found[1] if found else text).strip().rstrip(".")
+    return ((found[1] or found[2]) if found else text).strip().rstrip(".")

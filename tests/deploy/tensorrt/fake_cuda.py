@@ -1,18 +1,23 @@
-"""CUDA's runtime as far as an engine uses it: memory that is real, a stream that can be recorded, and a count of all."""
+"""CUDA's runtime as far as an engine uses it: real memory, a stream that can be recorded, and a count of all."""
 
 import ctypes
 import types
 from collections.abc import Callable
 
+_NAMES = {
+    0: "cudaSuccess",
+    2: "cudaErrorMemoryAllocation",
+    35: "cudaErrorInsufficientDriver",
+    900: "cudaErrorStreamCaptureUnsupported",
+}
+
 
 class Error(int):
     """An error code with the name that cuda-bindings gives it."""
 
-    names = {0: "cudaSuccess", 2: "cudaErrorMemoryAllocation", 35: "cudaErrorInsufficientDriver", 719: "cudaErrorLaunchFailure", 900: "cudaErrorStreamCaptureUnsupported"}  # fmt: skip
-
     @property
     def name(self) -> str:
-        return self.names[self]
+        return _NAMES[self]
 
 
 class Stream:

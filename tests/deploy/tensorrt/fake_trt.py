@@ -260,7 +260,8 @@ class FakeRuntime:
 
     def deserialize_cuda_engine(self, data):
         def refuse(why):
-            self.logger.log(self.trt.ILogger.Severity.ERROR, f"IRuntime::deserializeCudaEngine: Error Code 1: Serialization ({why})")  # fmt: skip
+            where = "IRuntime::deserializeCudaEngine: Error Code 1: Serialization"
+            self.logger.log(self.trt.ILogger.Severity.ERROR, f"{where} ({why})")
 
         if not data.startswith(MAGIC) or len(data) < 20:
             return refuse("Magic tag does not match")
