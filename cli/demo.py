@@ -1,4 +1,4 @@
-"""The command that opens the page."""
+"""Commands of the page: open it, and let a bundle tell it what its adapters contribute."""
 
 import os
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from .options import EngineName, Threads
+from .options import EngineName, Json, Threads
+from .speak import say, show
 
 PASSWORD = "VLSEG_DEMO_PASSWORD"
 
@@ -40,4 +41,20 @@ def demo(
     launch(bundles or [], Place(host, port, login, pair), engine, threads)
 
 
-COMMANDS = (demo,)
+def explain(
+    run: Annotated[Path, typer.Argument(help="The run folder that the bundle was exported from.")],
+    bundle: Annotated[Path, typer.Argument(help="The bundle; a file is added to it.")],
+    as_json: Json = False,
+) -> None:
+    """Add to a bundle what its adapters contribute to each image token, for the demo's Adapters tab to show.
+
+    Example: vlseg explain runs/polyps polyps.bundle
+    """
+    from ..export.share import add_share
+
+    say("exporting the image part once more, with what its adapters add")
+    told = add_share(run, bundle)
+    show(told, as_json, f"{bundle} tells the share of {told['adapters']} adapters in {told['tokens']} tokens")
+
+
+COMMANDS = (demo, explain)

@@ -33,6 +33,7 @@ from .targets import build_engines, check_target
 
 Progress = Callable[[str], None]
 TOKENIZER = "tokenizer.json"
+_COUNTS = ("trained_parameters",)
 _LIBRARIES = ("vlseg", "torch", "transformers", "onnx", "onnxscript", "tokenizers", "numpy")
 
 
@@ -185,7 +186,7 @@ def _manifest(model: Promptable, info: dict[str, Any], options: Options) -> Mani
         fixed_prompts=list(options.fixed_prompts),
         precision=options.precision,
         opset=OPSET,
-        training=_numbers(info.get("metrics", {})),
+        training=_numbers(info.get("metrics", {}) | {key: info[key] for key in _COUNTS if key in info}),
         versions={name: version(name) for name in _LIBRARIES},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
