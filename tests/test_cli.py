@@ -27,6 +27,7 @@ COMMANDS = (
     "bench",
     "build",
     "demo",
+    "explain",
     "doctor",
     "quickstart",
     "data check",
