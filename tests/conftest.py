@@ -8,12 +8,17 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import vlseg.quickstart as road
 from vlseg.cli.door import main
 from vlseg.train.clinic import write_dataset
 from vlseg.train.fit import fit
 from vlseg.train.recipe import Recipe
+
+# a busy machine draws examples slowly, which says nothing of the code
+settings.register_profile("vlseg", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("vlseg")
 
 
 class Said(NamedTuple):
