@@ -11,13 +11,14 @@ import gradio as gr
 from gradio.processing_utils import save_bytes_to_cache
 from gradio.utils import get_upload_folder
 
+from ...deploy.bench.draw import draw
+from ...deploy.bench.page import table
 from ...deploy.bench.plan import Plan
 from ...deploy.bench.run import Extras, bench
 from ...deploy.doctor import doctor
 from ...deploy.errors import UserError
 from ..job import Job
 from ..models import Models
-from ..plot import STAGES, plot
 from ..readings import bars_html
 from ..session import Session
 from ..shared import QUIET, Shared
@@ -28,7 +29,7 @@ HINT = (
     '<p class="hint">A benchmark times every ticked bundle on every ticked engine, round by round, '
     "so that whatever the machine does meanwhile falls on all of them.</p>"
 )
-Shown = tuple[str, dict[str, Any]]
+ROWS = ("bundle", "engine", "stage", "p50_ms", "p90_ms", "p99_ms", "images_per_s", "watts", "mj_per_image", "steady")
 
 
 def build(shared: Shared, tab: gr.Tab) -> None:
@@ -113,7 +114,8 @@ def progress_html(done: int, total: int) -> str:
 
 def results_html(result: Mapping[str, Any]) -> str:
     """Return plot, tax and rows of a benchmark."""
-    return plot(result["rows"]) + _ratios(result["ratios"]) + _table(result["rows"])
+    rows = f"<details><summary>All rows</summary>{table(result['rows'], ROWS)}</details>"
+    return _ratios(result["ratios"]) + draw(result["rows"]) + rows
 
 
 @cache
@@ -134,7 +136,7 @@ def _ratios(ratios: list[Mapping[str, Any]]) -> str:
     """Return each later bundle's time over the first one's, with its interval: of an adapter over its base, the tax."""
     shown = [ratio for ratio in ratios if ratio["stage"] in ("image", "first_prompt")]
     lines = "".join(
-        f"<dt>{escape(ratio['bundle'])} on {escape(ratio['engine'])}, {STAGES[ratio['stage']]}</dt>"
+        f"<dt>{escape(ratio['bundle'])} on {escape(ratio['engine'])}, {ratio['stage'].replace('_', ' ')}</dt>"
         f"<dd><b>{ratio['median']:.3f}</b> ({ratio['low']:.3f} to {ratio['high']:.3f}, {ratio['pairs']} pairs)</dd>"
         for ratio in shown
     )
@@ -142,19 +144,6 @@ def _ratios(ratios: list[Mapping[str, Any]]) -> str:
         return ""
     against = f"{ratios[0]['against']} on {ratios[0]['against_engine']}"
     return f"<h3>Time over that of {escape(against)}</h3><dl class='table'>{lines}</dl>"
-
-
-def _table(rows: list[Mapping[str, Any]]) -> str:
-    heads = ("bundle", "engine", "stage", "p50 ms", "p90 ms", "p99 ms", "images/s")
-    body = "".join(
-        f"<tr><td>{escape(row['bundle'])}</td><td>{escape(row['engine'])}</td><td>{STAGES[row['stage']]}</td>"
-        + "".join(f"<td>{row[key]:.2f}</td>" for key in ("p50_ms", "p90_ms", "p99_ms"))
-        + f"<td>{row['images_per_s']:.1f}</td></tr>"
-        for row in rows
-    )
-    head = "".join(f"<th scope=col>{name}</th>" for name in heads)
-    table = f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-    return f"<details><summary>All rows</summary>{table}</details>"
 
 
 def _csv(rows: list[Mapping[str, Any]]) -> str:

@@ -1,7 +1,7 @@
 """Timing things side by side, so that whatever the machine does at a moment falls on all of them."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -28,9 +28,10 @@ class Series:
     steady: bool | None = None
 
 
-def interleave(tasks: Sequence[Task], plan: Plan) -> list[Series]:
+def interleave(tasks: Sequence[Task], plan: Plan, step: Callable[[int], None] = lambda done: None) -> list[Series]:
     """Return the times of each task; a round runs every task once, in an order drawn anew.
 
+    `step` is told after each timed round how many are done; what it raises ends the measurement.
     The warm-up takes at least `plan.warmup` rounds and ends when every task has once been steady, or after `plan.most`.
     """
     series, draw = [Series() for _ in tasks], random.Random(0)
@@ -43,8 +44,9 @@ def interleave(tasks: Sequence[Task], plan: Plan) -> list[Series]:
             _round(tasks, draw, [one.warming for one in series])
             for one in series:
                 one.steady = one.steady or steady(one.warming, plan.warmup)
-    for _ in range(plan.repeats):
+    for done in range(plan.repeats):
         _round(tasks, draw, [one.times for one in series])
+        step(done + 1)
     return series
 
 

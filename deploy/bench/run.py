@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -182,13 +183,19 @@ def _time(tasks: Sequence[dict[Stage, Task]], plan: Plan, progress: Progress | N
     """Return the series of every subject (by place) and stage; all stages of one batch take part in the same rounds."""
     series: dict[tuple[int, Stage], Series] = {}
     batches = list(dict.fromkeys(batch for own in tasks for _, batch in own))
-    for done, batch in enumerate(batches, start=1):
+    total = len(batches) * plan.repeats
+    for turn, batch in enumerate(batches):
         stages = dict.fromkeys(stage for own in tasks for stage in own if stage[1] == batch)
         keys = [(i, stage) for stage in stages for i, own in enumerate(tasks) if stage in own]
-        series |= zip(keys, interleave([tasks[i][stage] for i, stage in keys], plan), strict=True)
-        if progress:
-            progress(done, len(batches))
+        step = partial(_tell, progress, turn * plan.repeats, total)
+        series |= zip(keys, interleave([tasks[i][stage] for i, stage in keys], plan, step), strict=True)
     return series
+
+
+def _tell(progress: Progress | None, before: int, total: int, done: int) -> None:
+    """Tell the timed rounds of all batches that are done."""
+    if progress:
+        progress(before + done, total)
 
 
 def _add_splits(rows: list[Row], subjects: Sequence[Subject], plan: Plan, picture: Path) -> None:
