@@ -29,14 +29,14 @@ def sigmoid_first(logits: np.ndarray, shape: Shape) -> np.ndarray:
 
 def resize_first(logits: np.ndarray, shape: Shape) -> np.ndarray:
     """Return probabilities at `shape`: the logits are resized, then the sigmoid."""
-    resized = Image.fromarray(logits).resize(shape[::-1], Image.Resampling.BILINEAR)
+    resized = Image.fromarray(logits).resize((shape[1], shape[0]), Image.Resampling.BILINEAR)
     return 0.5 * np.tanh(0.5 * np.asarray(resized)) + 0.5
 
 
 def threshold_first(logits: np.ndarray, shape: Shape) -> np.ndarray:
     """Return probabilities at `shape` by the nearest pixel, so that a threshold is as good as taken before."""
     probability = Image.fromarray(0.5 * np.tanh(0.5 * logits) + 0.5)
-    return np.asarray(probability.resize(shape[::-1], Image.Resampling.NEAREST))
+    return np.asarray(probability.resize((shape[1], shape[0]), Image.Resampling.NEAREST))
 
 
 ORDERS: dict[str, Callable[[np.ndarray, Shape], np.ndarray]] = {

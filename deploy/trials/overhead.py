@@ -54,7 +54,8 @@ def open_both(bundle: Path, threads: int | None = None) -> Iterator[tuple[Segmen
     tokenizer = Tokenizer.load(bundle / manifest.tokenizer)
     engines = open_engines(bundle, manifest, threads=threads)
     with Segmenter(manifest, engines, tokenizer) as real:
-        yield real, Segmenter(manifest, {part: Known(one) for part, one in engines.items()}, tokenizer)
+        known: dict[str, Engine] = {part: Known(one) for part, one in engines.items()}
+        yield real, Segmenter(manifest, known, tokenizer)
 
 
 def arms(segmenter: Segmenter, besides: Segmenter, image: Path, prompt: str) -> dict[str, Callable[[], object]]:
