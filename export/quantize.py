@@ -100,7 +100,7 @@ def quantize(
             nodes.append(node)
             continue
         arrays = [numpy_helper.to_array(weights[name]) for name in (linear.weight, linear.bias) if name]
-        new, constants = _pairs(node, linear, arrays, scales[linear.name], ranges[linear.name].mean, kind)
+        new, constants = _pairs(linear, arrays, scales[linear.name], ranges[linear.name].mean, kind)
         nodes += new
         made.graph.initializer.extend(constants)
     del made.graph.node[:]
@@ -141,20 +141,13 @@ def _own_scales(linears: Collection[Linear], ranges: Mapping[str, Range], kind: 
 
 
 def _pairs(
-    node: onnx.NodeProto,
-    linear: Linear,
-    arrays: Sequence[np.ndarray],
-    scale: np.float32,
-    mean: np.ndarray,
-    kind: Kind,
+    linear: Linear, arrays: Sequence[np.ndarray], scale: np.float32, mean: np.ndarray, kind: Kind
 ) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Return a linear's node behind its pairs, and their constants; `arrays` are its weight and its bias, if any."""
+    """Return what stands for a linear, and its constants; `arrays` are its weight and its bias, if any."""
     of, x, w = arrays[0].dtype, f"{linear.name}_x", f"{linear.name}_w"
-    axis = 0 if linear.transposed else 1
-    weight = arrays[0].astype(np.float32)
-    steps = _rounded_up(np.maximum(np.abs(weight).max(axis=1 - axis), 1e-6) / kind.largest, of)
-    spread = np.expand_dims(steps.astype(np.float32), 1 - axis)
-    eight = kind(weight / spread)
+    matrix = (arrays[0].T if linear.transposed else arrays[0]).astype(np.float32)
+    steps = _rounded_up(np.maximum(np.abs(matrix).max(axis=0), 1e-6) / kind.largest, of)
+    eight = kind(np.ascontiguousarray(matrix / steps.astype(np.float32)))
     constants = [
         numpy_helper.from_array(_rounded_up(np.asarray(scale), of), f"{x}_scale"),
         _eight(f"{x}_zero", kind(np.zeros((), np.float32)), kind),
@@ -162,20 +155,19 @@ def _pairs(
         _eight(f"{w}_zero", kind(np.zeros(steps.shape, np.float32)), kind),
         _eight(f"{w}_q", eight, kind),
     ]
-    product = onnx.NodeProto()
-    product.CopyFrom(node)
-    product.input[0], product.input[1] = f"{x}_d", f"{w}_d"
-    if linear.bias:
-        lost = weight - eight.astype(np.float32) * spread
-        bias = arrays[1].astype(np.float32) + (mean @ lost if axis else lost @ mean)
-        constants.append(numpy_helper.from_array(bias.astype(of), f"{linear.name}_b"))
-        product.input[2] = f"{linear.name}_b"
+    out = f"{linear.name}_product" if linear.bias else linear.name
     nodes = [
         helper.make_node("QuantizeLinear", [linear.source, f"{x}_scale", f"{x}_zero"], [f"{x}_q"]),
         helper.make_node("DequantizeLinear", [f"{x}_q", f"{x}_scale", f"{x}_zero"], [f"{x}_d"]),
-        helper.make_node("DequantizeLinear", [f"{w}_q", f"{w}_scale", f"{w}_zero"], [f"{w}_d"], axis=axis),
-        product,
+        helper.make_node("DequantizeLinear", [f"{w}_q", f"{w}_scale", f"{w}_zero"], [f"{w}_d"], axis=1),
+        helper.make_node("MatMul", [f"{x}_d", f"{w}_d"], [out], linear.name),
     ]
+    if linear.bias:
+        lost = mean @ (matrix - eight.astype(np.float32) * steps.astype(np.float32))
+        minus = -(arrays[1].astype(np.float32) + lost).astype(of)
+        constants.append(numpy_helper.from_array(minus, f"{linear.name}_minus"))
+        # an Add would be merged back into a Gemm, for which ONNX Runtime has no integer kernel beside a float bias
+        nodes.append(helper.make_node("Sub", [out, f"{linear.name}_minus"], [linear.name]))
     return nodes, constants
 
 
