@@ -21,7 +21,7 @@ def export(
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Prove parity on these images instead of drawn ones.")] = None,
     folds: Annotated[str, typer.Option(help="measure, all or none: the adapters' down-projections.")] = "measure",
-    target: Annotated[str, typer.Option(help="onnx, or tensorrt-rtx: engines too, built here.")] = "onnx",
+    target: Annotated[str, typer.Option(help="onnx; tensorrt: our kernels too; tensorrt-rtx: engines too.")] = "onnx",
     arch: Annotated[
         list[int] | None,
         typer.Option(help="Compute capability to build for, e.g. 86; repeat for more; default: all."),

@@ -17,6 +17,7 @@ from ..deploy.files import atomic_folder, atomic_write
 from ..deploy.manifest import MANIFEST, Manifest, fixed_file
 from ..deploy.parity import certify, refusal
 from ..deploy.segmenter import Segmenter
+from ..deploy.tensorrt.answers import write_answers
 from ..train.models.methods import backbone_of
 from ..train.models.parts import facts_of, parts_of
 from ..train.models.promptable import Promptable
@@ -29,7 +30,7 @@ from .parts import FILES, sources_of, tokens
 from .precision import PRECISIONS, check_calibration, check_precision, in_precision
 from .prepare import prepare
 from .quantize_choose import Picture, quantize_bundle
-from .targets import build_engines, check_target
+from .targets import build_engines, check_target, finish
 
 Progress = Callable[[str], None]
 TOKENIZER = "tokenizer.json"
@@ -128,7 +129,9 @@ def export_model(
         if not parity["passed"]:
             raise UserError(refusal(parity, options.precision))
         engines = build_engines(options.target, folder, manifest, options.architectures, tell)
+        write_answers(folder, manifest)
         replace(manifest, parity=parity).save(folder)
+    engines += finish(options.target, Path(out), tell)
     kept = {"folds": manifest.folds, "quantised": manifest.quantised, "engines": engines}
     return {"bundle": str(out), "parity": parity, **kept}
 

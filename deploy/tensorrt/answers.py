@@ -3,12 +3,14 @@
 An engine is held to them on the device, part by part, so that a wrong one can be named; nobody's picture is in it.
 """
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ..drawn import draw_cases, with_prompts
+from ..engine import open_engines
 from ..errors import BundleError, EngineError
 from ..fixed import read_fixed
 from ..flow import Flow
@@ -23,12 +25,16 @@ COUNT = 2
 Arrays = dict[str, np.ndarray]
 
 
-def write_answers(folder: Path, manifest: Manifest, engines: dict[str, Any]) -> None:
-    """Run two drawn cases, one object small and one large, through a bundle's parts, and keep all that they make."""
+def write_answers(folder: Path, manifest: Manifest) -> None:
+    """Run two drawn cases, one object small and one large, through ONNX Runtime, and keep all that the parts make."""
     made = _given(folder, manifest)
-    for part in Flow(manifest.flow).order:
-        if part in engines:
-            made |= engines[part].run({name: made[name] for name in manifest.flow[part]["inputs"]})
+    with ExitStack() as undo:
+        engines = open_engines(folder, manifest, "onnxruntime")
+        for engine in engines.values():
+            undo.callback(engine.close)
+        for part in Flow(manifest.flow).order:
+            if part in engines:
+                made |= engines[part].run({name: made[name] for name in manifest.flow[part]["inputs"]})
     with (folder / FILE).open("wb") as file:
         np.savez_compressed(file, allow_pickle=False, **made)
 

@@ -152,6 +152,7 @@ def test_fixed_prompts_leave_no_text_part(exported, same_graphs, nano, info, pic
     prompts = ("a red polyp", "one small lesion on the left")
     export_model(nano, info, tmp_path / "out", Options(fixed_prompts=prompts, folds="all"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "answers.npz",
         "decoder.onnx",
         "fixed_text.npy",
         "image.onnx",

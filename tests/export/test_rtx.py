@@ -60,7 +60,7 @@ def test_onnx_runtime_knows_that_an_engine_is_not_for_its_cpu(exported, tmp_path
     ("target", "architectures", "said"),
     [
         ("coreml", (), r"no target 'coreml'; known: onnx, "),
-        ("onnx", (86,), r"--arch says what engines are built for"),
+        ("onnx", (86,), r"--arch says what is built for"),
         ("tensorrt-rtx", (87,), r"builds nothing for sm_87"),
     ],
 )

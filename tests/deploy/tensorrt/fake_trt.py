@@ -344,3 +344,28 @@ class FakeContext:
             import time
 
             time.sleep(trt.slow[plugins])
+
+
+class FakePlugins(types.ModuleType):
+    """The module `tensorrt.plugin`: it remembers what becomes a plugin."""
+
+    def __init__(self, trt: FakeTensorRT):
+        super().__init__("tensorrt.plugin")
+        self.trt = trt
+        for name in ("TensorDesc", "AutoTuneCombination", "KernelLaunchParams", "SymExprs"):
+            setattr(self, name, type(name, (), {}))
+        self.functions: dict[str, list[Any]] = {}
+
+    def register(self, name, lazy_register=False):
+        assert name not in self.trt.registered, "TensorRT refuses a plugin that is there"
+        self.trt.registered.add(name)
+        return self._keep(name)
+
+    def _keep(self, name):
+        def keep(function):
+            self.functions.setdefault(name, []).append(function)
+            return function
+
+        return keep
+
+    autotune = aot_impl = _keep
