@@ -45,7 +45,7 @@ def evaluate(
 
 
 def open_model(folder: Path, engine: str, threads: int | None):
-    """Open a bundle, or a run where there is one: the same scoring serves both."""
+    """Open a bundle, or a run where there is one: the same scoring serves both. What `auto` chose is said."""
     if (folder / "run.json").is_file():
         if engine not in ("auto", "torch"):
             raise UserError(f"{folder} is a run, which only torch can run, not {engine}: export it for other engines")
@@ -54,7 +54,10 @@ def open_model(folder: Path, engine: str, threads: int | None):
         return open_run(folder, threads)
     from ..deploy.segmenter import Segmenter
 
-    return Segmenter.open(folder, engine=engine, threads=threads)
+    segmenter = Segmenter.open(folder, engine=engine, threads=threads)
+    if engine == "auto":
+        say(f"engine: {segmenter.engine}, the first that this machine and this bundle have (`vlseg doctor` tells all)")
+    return segmenter
 
 
 COMMANDS = (evaluate,)

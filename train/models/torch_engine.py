@@ -4,7 +4,8 @@ Eager is what a bundle is held against; compiled, and ahead of time by AOTInduct
 """
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from tempfile import TemporaryDirectory
 from threading import Lock
 from typing import Any
@@ -47,12 +48,11 @@ class CompiledEngine(TorchEngine):
 
     def __init__(self, part: Part) -> None:
         super().__init__(part)
-        self._compiled: Callable[..., tuple[Tensor, ...]] = torch.compile(part, dynamic=False)
+        with _advice_unheard():
+            self._compiled: Callable[..., tuple[Tensor, ...]] = torch.compile(part, dynamic=False)
 
     def _call(self, given: list[Tensor]) -> tuple[Tensor, ...]:
-        with warnings.catch_warnings():
-            # its advice on precision and threads is not ours to give
-            warnings.simplefilter("ignore")
+        with _advice_unheard():
             return self._compiled(*given)
 
 
@@ -82,8 +82,7 @@ class AotEngine(TorchEngine):
         from torch._inductor import aoti_compile_and_package, aoti_load_package
 
         path = f"{self._scratch.name}/{len(self._packages)}.pt2"
-        with warnings.catch_warnings(), torch.inference_mode(False), torch.no_grad():
-            warnings.simplefilter("ignore")
+        with _advice_unheard(), torch.inference_mode(False), torch.no_grad():
             program = torch.export.export(self._part, tuple(tensor.clone() for tensor in given))
             return aoti_load_package(aoti_compile_and_package(program, package_path=path))
 
@@ -96,6 +95,14 @@ def engines_of(model: Promptable, way: str = TorchEngine.name) -> dict[str, Engi
     if way not in WAYS:
         raise UserError(f"no way {way!r} to run torch; known: {', '.join(WAYS)}")
     return {name: WAYS[way](part) for name, part in parts_of(model).items()}
+
+
+@contextmanager
+def _advice_unheard() -> Iterator[None]:
+    """Keep the compiler's advice on precision, threads and its own parts from the user."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def _array(tensor: Tensor) -> np.ndarray:
