@@ -44,8 +44,9 @@ def segment(
     from ..deploy.question import Question
     from ..deploy.window import parse_window
 
-    question = Question(prompt, threshold, Clean(largest, fill_holes), tile, parse_window(window) if window else None)
+    limits, clean = parse_window(window) if window else None, Clean(largest, fill_holes)
     watched = [source for source in images if is_video(source)]
+    question = Question(prompt, threshold, clean, tile, limits, None if watched else progress("tile"))
     _check_options(images, watched, form, seconds)
     with open_model(bundle, engine, threads) as segmenter:
         if watched:
@@ -79,7 +80,8 @@ def _segment_all(
 
     total, rows, failed = count_files(images, out, form), [], []
     try:
-        for number, done in enumerate(segment_files(segmenter, images, question, out, form, overwrite), 1):
+        answers = segment_files(segmenter, images, question, out, form, overwrite, progress("picture"))
+        for number, done in enumerate(answers, 1):
             rows.append(_row(done))
             say(f"[{number}/{total}] {_sentence(done)}" if total > 1 else _sentence(done))
             failed += [done] if done.error else []

@@ -19,6 +19,7 @@ from .outputs.area import measure_area
 from .outputs.formats import DEFAULTS, PER_PICTURE, Answers, check_format, file_bytes, merge_coco, picture_bytes
 from .question import Done, Question
 from .segmenter import Segmenter
+from .tiles import Progress
 
 COCO = "annotations.coco.json"
 """All the RLE of a folder in one file."""
@@ -40,13 +41,14 @@ def segment_files(
     out: Path | str,
     formats: Sequence[str] = (),
     overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Iterator[Done]:
     """Answer a question about files, folders and glob patterns; yield what became of each file.
 
     Formats are `png` (the mask, 0 and 255; of several prompts the class map), `overlay`, `rle` (COCO), `dicom-seg` and
     `nifti`; none is `nifti` for a volume and `png` for the rest. Among several files, one that cannot be read becomes a
     `Done` with an error, and the rest go on. What an interrupted call had finished in a folder is skipped when the call
-    is made again, and comes first.
+    is made again, and comes first. `progress` is told how many pictures of a stack or volume are done, of how many.
 
     Raises:
         UserError: what `jobs.plan` raises; a result that exists without `overwrite`, or is of other settings; a place
@@ -54,7 +56,7 @@ def segment_files(
     """
     made = plan(sources, out, formats)
     journal = Journal(made.folder, settings_of(segmenter, question, made), overwrite) if made.folder else None
-    run = _Run(segmenter, question, made, journal, overwrite)
+    run = _Run(segmenter, question, made, journal, overwrite, progress)
     run.check_targets()
     yield from run.known()
     with closing(ahead(_open(run.waiting(), question))) as opened:
@@ -92,6 +94,7 @@ class _Run:
     plan: Plan
     journal: Journal | None
     overwrite: bool
+    progress: Progress | None
 
     def check_targets(self) -> None:
         """Refuse to replace what is not ours, before the first file is read."""
@@ -156,6 +159,8 @@ class _Run:
             maps.append(labels)
             areas += areas_of(picture, labels, len(self.question.prompts))
             notes |= dict.fromkeys(picture.notes)
+            if self.progress and len(pictures) > 1:
+                self.progress(len(maps), len(pictures))
         manifest = self.segmenter.manifest
         answers = Answers(pictures, maps, self.question.prompts, manifest.name, digest(*manifest.files.values()))
         for form in (form for form in forms if form not in PER_PICTURE):

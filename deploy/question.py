@@ -11,6 +11,7 @@ from .classes import class_map
 from .clean import KEEP, Clean
 from .errors import UserError
 from .segmenter import Segmenter
+from .tiles import Progress
 from .window import Window
 
 
@@ -24,6 +25,7 @@ class Question:
         clean: what is done to each mask.
         tile: side of tiles in pixels for pictures far larger than the model's input; None asks about whole pictures.
         window: gray values (low, high) that become black and white in deep pictures; None is the reader's default.
+        progress: is told how many tiles of a picture are done, of how many.
     """
 
     prompts: Sequence[str]
@@ -31,6 +33,7 @@ class Question:
     clean: Clean = KEEP
     tile: int | None = None
     window: Window | None = None
+    progress: Progress | None = None
 
     def __post_init__(self) -> None:
         """Refuse a question without a prompt."""
@@ -44,7 +47,7 @@ class Question:
         """
         level = segmenter.manifest.threshold if self.threshold is None else self.threshold
         if self.tile is not None:
-            found = [segmenter.tiled(image, prompt, side=self.tile) for prompt in self.prompts]
+            found = [segmenter.tiled(image, prompt, side=self.tile, progress=self.progress) for prompt in self.prompts]
         else:
             found = segmenter.run_batch([image] * len(self.prompts), self.prompts, remember=False)
         return class_map([answer.probability for answer in found], level, self.clean)

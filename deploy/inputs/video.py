@@ -16,7 +16,7 @@ from ..extras import load
 SUFFIXES = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".webm", ".wmv"})
 CAMERA = "camera:"
 _TURNS = {0: 0, 90: 1, 180: 2, 270: 3, -90: 3, -180: 2}
-_DRIVERS = {"linux": ("video4linux2", "/dev/video{}"), "darwin": ("avfoundation", "{}"), "win32": ("dshow", "{}")}
+_DRIVERS = {"linux": ("video4linux2", "/dev/video{}"), "darwin": ("avfoundation", "{}")}
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,9 @@ def _open_file(av: Any, path: Path) -> Any:
 
 
 def _open_camera(av: Any, name: str) -> Any:
-    driver, place = _DRIVERS.get(sys.platform, _DRIVERS["linux"])
+    if sys.platform not in _DRIVERS:
+        raise UserError(f"{name} cannot be opened here: cameras are read on Linux and macOS; record a file instead")
+    driver, place = _DRIVERS[sys.platform]
     number = name.removeprefix(CAMERA)
     if not number.isdigit():
         raise UserError(f"{name} is no camera: expected {CAMERA}0 for the first, {CAMERA}1 for the next")

@@ -113,7 +113,10 @@ def test_a_large_picture_in_tiles(segmenter, tmp_path):
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (70, 90, 3), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / "x.png")
-    [done] = run(segmenter, tmp_path / "x.png", tmp_path / "m.png", Question(["red"], tile=32))
+    told = []
+    question = Question(["red"], tile=32, progress=lambda done, total: told.append((done, total)))
+    [done] = run(segmenter, tmp_path / "x.png", tmp_path / "m.png", question)
+    assert told[0] == (1, 12) and told[-1] == (12, 12)
     mask = read_image(done.files[0])[..., 0] > 0
     assert np.array_equal(mask, segmenter.tiled(image, "red", side=32).mask)
     assert not np.array_equal(mask, segmenter.segment(image, "red"))
@@ -284,7 +287,10 @@ def test_a_full_disk_stops_the_run_and_leaves_whole_files(segmenter, toy_data, t
 def test_a_stack_writes_a_file_for_each_picture(segmenter, tmp_path, colours):
     frames = [Image.fromarray(colours[0]), Image.fromarray(colours[0][:, ::-1])]
     frames[0].save(tmp_path / "x.tif", save_all=True, append_images=frames[1:])
-    [done] = run(segmenter, tmp_path / "x.tif", tmp_path / "out", formats=["png", "rle"])
+    told = []
+    options = {"formats": ["png", "rle"], "progress": lambda done, total: told.append((done, total))}
+    [done] = run(segmenter, tmp_path / "x.tif", tmp_path / "out", **options)
+    assert told == [(1, 2), (2, 2)]
     assert [path.name for path in done.files] == ["x_0000.png", "x_0001.png", "x.rle.json"]
     for path, image in zip(done.files, (colours[0], colours[0][:, ::-1]), strict=False):
         assert np.array_equal(read_image(path)[..., 0] > 0, segmenter.segment(np.ascontiguousarray(image), "red"))
