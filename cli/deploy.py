@@ -1,4 +1,4 @@
-"""Commands that run models: evaluate."""
+"""Commands that take models into the field: evaluate, deploy."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -8,7 +8,7 @@ import typer
 
 from ..deploy.errors import UserError
 from .options import Data, EngineName, Json, Prompt, Sentence, Threads
-from .speak import progress, say, show
+from .speak import one_sentence, progress, say, show
 
 
 def evaluate(
@@ -44,6 +44,37 @@ def evaluate(
     show(result, as_json, f"{result['n']} images: Dice {mean['dice']:.4f}, IoU {mean['iou']:.4f}{far}")
 
 
+def deploy(
+    bundle: Annotated[Path, typer.Argument(help="A bundle.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write.")],
+    to: Annotated[str, typer.Option(help="The device: jetson.")] = "jetson",
+    kernels: Annotated[
+        bool, typer.Option("--kernels/--no-kernels", help="Compile our kernels for Orin and Thor into it.")
+    ] = True,
+    overwrite: Annotated[bool, typer.Option(help="Replace a folder that this command wrote.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Write a folder that runs on a device without PyTorch: model, wheel, pinned packages, scripts, a page.
+
+    Example: vlseg deploy polyps.bundle --to jetson polyps.jetson
+    """
+    from ..deploy.jetson.folder import PLACES, make_folder
+
+    if to not in PLACES:
+        raise UserError(f"no device {to!r}; known: {', '.join(PLACES)}")
+    if kernels and (find_spec("triton") is None or find_spec("onnx") is None):
+        raise UserError('our kernels are compiled with triton: pip install "vlseg[export]", or pass --no-kernels')
+    report = make_folder(bundle, folder, kernels=_add_kernels if kernels else None, overwrite=overwrite, progress=say)
+    show(report, as_json, f"{folder}: {len(report['files'])} files; copy it to the device and run ./install.sh there")
+
+
+def _add_kernels(bundle: Path, files: list[str], architectures: tuple[int, ...]) -> None:
+    from ..export.ptx import pack_ptx
+
+    with one_sentence():
+        pack_ptx(bundle, files, architectures, say)
+
+
 def open_model(folder: Path, engine: str, threads: int | None):
     """Open a bundle, or a run where there is one: the same scoring serves both. What `auto` chose is said."""
     if (folder / "run.json").is_file():
@@ -60,4 +91,4 @@ def open_model(folder: Path, engine: str, threads: int | None):
     return segmenter
 
 
-COMMANDS = (evaluate,)
+COMMANDS = (evaluate, deploy)
