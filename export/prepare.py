@@ -11,11 +11,14 @@ from torch import nn
 from ..train.models.clipseg import Clipseg
 from ..train.models.cris.cris import Cris
 from ..train.models.fold import fold
+from ..train.models.lora import merge
 from ..train.models.parts import facts_of, parts_of
 from ..train.models.promptable import Promptable
+from ..train.models.sam.sam import Sam
 from ..train.models.san.san import San
 from .attention import fold_layer
 from .rows import OnRows
+from .sam import fold_sam
 from .tail import TailedImagePart, can_fold
 
 
@@ -83,4 +86,10 @@ def _(model: San, down: Collection[str]) -> tuple[dict[str, nn.Module], list[str
 @fold_parts.register
 def _(model: Cris, down: Collection[str]) -> tuple[dict[str, nn.Module], list[str]]:
     done = model.fold()
+    return dict(parts_of(model)), done
+
+
+@fold_parts.register
+def _(model: Sam, down: Collection[str]) -> tuple[dict[str, nn.Module], list[str]]:
+    done = [*merge(model), *fold_sam(model)]
     return dict(parts_of(model)), done

@@ -21,6 +21,7 @@ from .image.sizes import IMAGE_SIZES, PUBLIC_IMAGE_SIZES
 from .lora import LoraOptions, lora
 from .promptable import Backbone, Promptable
 from .sam import lga
+from .sam import lora as sam_lora
 from .sam.sizes import PUBLIC_SAM_SIZES, SAM_SIZES
 from .sam.weights import load_sam
 from .san.adapter import SanOptions, adapter
@@ -107,6 +108,7 @@ METHODS: dict[str, Method] = {
     "sam/frozen": Method("SAM, arXiv 2304.02643", _frozen),
     "sam/decoder": Method("MedSAM, arXiv 2304.12306", lga.decoder),
     "sam/lga": Method(LGA, lga.lga, lga.LgaOptions),
+    "sam/lora": Method(LORA, sam_lora.lora, sam_lora.SamLoraOptions),
     "san/adapter": Method(VLSM_ADAPTER, adapter, SanOptions),
     "image/unet": Method("U-Net, arXiv 1505.04597", networks.unet),
     "image/unet++": Method("U-Net++, arXiv 1807.10165", networks.unet_plus_plus),

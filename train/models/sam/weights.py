@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from torch import nn
 from transformers import BertModel, SamModel
 
 from ....deploy.errors import UserError
 from ....deploy.words import Tokenizer
-from ..backbone import from_folder_or_hub, small_tokenizer, weights_hash
+from ..backbone import from_folder_or_hub, read_library, small_tokenizer, weights_hash
 from ..sizes import TINY
 from .sam import Sam
 from .sizes import SamSize, bert_config, sam_config, sam_size_of
@@ -46,7 +45,7 @@ def load_bert(geometry: SamSize, weights: str) -> tuple[nn.Module, Tokenizer]:
         return BertModel(config, add_pooling_layer=False), small_tokenizer(config.vocab_size)
     folder = Path(weights) / BERT
     local = folder.is_dir()
-    bert, tokenizer = from_folder_or_hub(BertModel, str(folder) if local else geometry.text, local=local)
+    bert, tokenizer = from_folder_or_hub(BertModel, str(folder) if local else geometry.text, local, ("pooler.",))
     width = bert.config.hidden_size
     if width != geometry.text_width:
         raise UserError(
@@ -61,7 +60,7 @@ def _from_folder_or_hub(source: str, local: bool) -> SamModel:
     if local and not (Path(source) / "config.json").is_file():
         raise UserError(f"no weights at {source}: expected a folder of config.json and model.safetensors")
     try:
-        return SamModel.from_pretrained(source, use_safetensors=True, local_files_only=local, dtype=torch.float32)
+        return read_library(SamModel, source, local)
     except (OSError, SafetensorError) as error:
         if local:
             raise UserError(f"the weights in {source} cannot be read: {error}") from error
