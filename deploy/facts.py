@@ -1,6 +1,7 @@
 """What this machine is: read from files, installed packages and `nvidia-smi`; nothing heavy is imported."""
 
 import csv
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -8,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path("/")
@@ -23,6 +24,10 @@ PACKAGES = (
     "tensorrt",
     "tensorrt-cu12",
     "tensorrt-cu13",
+    "tensorrt-lean",
+    "tensorrt-lean-cu12",
+    "tensorrt-lean-cu13",
+    "cuda-bindings",
     "tensorrt_rtx_cu13_bindings",
     "onnxruntime-ep-nv-tensorrt-rtx-cu13",
     "torch",
@@ -31,6 +36,7 @@ PACKAGES = (
 _JETPACKS = {"35": "5", "36": "6", "38.2": "7.0", "38.4": "7.1", "39.2": "7.2"}
 # Jetson models whose GPU nvidia-smi does not describe -> compute capability.
 _JETSON_GPUS = {"Orin": "8.7", "Thor": "11.0", "Xavier": "7.2"}
+_LEAN = ("tensorrt-lean", "tensorrt-lean-cu13", "tensorrt-lean-cu12")
 _QUERY = ("name", "compute_cap", "memory.total", "driver_version")
 
 
@@ -48,6 +54,9 @@ class Facts:
         jetpack: l4t, jetpack, model; None on other machines.
         packages: version of each installed package of `PACKAGES`.
         tensorrt: version of the package or of the system's library, or None.
+        tensorrt_lean: the same of the lean runtime, which loads engines and builds none.
+        cuda: newest CUDA that the driver runs, such as 12.6, or None.
+        free: MiB that are free: `memory_mib`, `gpu_memory_mib`, `disk_mib` (where one stands); None where unknown.
     """
 
     python: str
@@ -59,6 +68,9 @@ class Facts:
     jetpack: dict[str, str | None] | None
     packages: dict[str, str]
     tensorrt: str | None
+    tensorrt_lean: str | None = None
+    cuda: str | None = None
+    free: dict[str, int | None] = field(default_factory=dict)
 
 
 def read_facts(root: Path = ROOT) -> Facts:
@@ -74,6 +86,9 @@ def read_facts(root: Path = ROOT) -> Facts:
         jetpack=jetson,
         packages=packages,
         tensorrt=_tensorrt(packages, root),
+        tensorrt_lean=_library(packages, root, _LEAN, "libnvinfer_lean"),
+        cuda=_cuda() if root == ROOT else None,
+        free=free(root),
     )
 
 
@@ -141,17 +156,55 @@ def _memory_mib(root: Path) -> int | None:
     return int(found[1]) // 1024 if found else None
 
 
+def free(root: Path = ROOT) -> dict[str, int | None]:
+    """Return what is free, MiB: memory, the first GPU's memory, and the disk under the working folder."""
+    found = re.search(r"^MemAvailable:\s+(\d+) kB", _text(root / "proc/meminfo"), re.MULTILINE)
+    told = _smi("memory.free").splitlines() if root == ROOT and shutil.which("nvidia-smi") else []
+    gpu = told[0].strip() if told else ""
+    return {
+        "memory_mib": int(found[1]) // 1024 if found else None,
+        "gpu_memory_mib": int(gpu) if gpu.isdigit() else None,
+        "disk_mib": shutil.disk_usage(".").free // (1 << 20),
+    }
+
+
+def version_numbers(text: str | None) -> tuple[int, ...]:
+    """Return the leading numbers of a version; () where there is none."""
+    numbers = []
+    for part in (text or "").split("+")[0].split("."):
+        if not part.isdigit():
+            break
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+def _cuda() -> str | None:
+    """Return the newest CUDA that the driver runs, told by the driver itself, which needs no GPU for it."""
+    try:
+        driver, version = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
+    except OSError:
+        return None
+    if driver.cuDriverGetVersion(ctypes.byref(version)) or not version.value:
+        return None
+    return f"{version.value // 1000}.{version.value % 1000 // 10}"
+
+
 def _tensorrt(packages: dict[str, str], root: Path) -> str | None:
-    for name in ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"):
+    return _library(packages, root, ("tensorrt", "tensorrt-cu13", "tensorrt-cu12"), "libnvinfer")
+
+
+def _library(packages: dict[str, str], root: Path, names: tuple[str, ...], library: str) -> str | None:
+    """Return the version of the first package that is installed, else of the system's newest library."""
+    for name in names:
         if name in packages:
             return packages[name]
-    found = [re.search(r"\.so\.(\d+\.\d+[\d.]*)$", path.name) for path in root.glob("usr/lib/*/libnvinfer.so.*.*")]
+    found = [re.search(r"\.so\.(\d+\.\d+[\d.]*)$", path.name) for path in root.glob(f"usr/lib/*/{library}.so.*.*")]
     versions = [match[1] for match in found if match]
-    return max(versions, key=lambda text: [int(part) for part in text.split(".")], default=None)
+    return max(versions, key=version_numbers, default=None)
 
 
-def _smi() -> str:
-    command = ["nvidia-smi", f"--query-gpu={','.join(_QUERY)}", "--format=csv,noheader,nounits"]
+def _smi(*query: str) -> str:
+    command = ["nvidia-smi", f"--query-gpu={','.join(query or _QUERY)}", "--format=csv,noheader,nounits"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):

@@ -6,7 +6,8 @@ Sources are the vendors' issue trackers, named where there is one.
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .facts import Facts
+from .abilities import KERNEL_ARCHITECTURES, capability_of
+from .facts import Facts, version_numbers
 
 # Compute capabilities that onnxruntime-gpu's wheels hold machine code for (1.31, wheel inspected; no PTX).
 _WHEEL_ARCHS = {"7.5", "8.0", "8.6", "8.9", "9.0", "12.0"}
@@ -27,19 +28,9 @@ def faults_of(facts: Facts) -> list[dict[str, str]]:
     return [{"what": fault.what, "fix": fault.fix} for fault in FAULTS if fault.applies(facts)]
 
 
-def _version(text: str | None) -> tuple[int, ...]:
-    """Return the leading numbers of a version; () where there is none."""
-    numbers = []
-    for part in (text or "").split("+")[0].split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
-
-
 def _tensorrt(low: tuple[int, ...], high: tuple[int, ...]) -> Callable[[Facts], bool]:
     """Return whether TensorRT is there and low <= its version < high."""
-    return lambda facts: bool(facts.tensorrt) and low <= _version(facts.tensorrt) < high
+    return lambda facts: bool(facts.tensorrt) and low <= version_numbers(facts.tensorrt) < high
 
 
 def _has_gpu(facts: Facts, *capabilities: str) -> bool:
@@ -47,7 +38,7 @@ def _has_gpu(facts: Facts, *capabilities: str) -> bool:
 
 
 def _old_runtime(facts: Facts) -> bool:
-    return any((1,) <= _version(facts.packages.get(name)) < (1, 23) for name in _RUNTIMES)
+    return any((1,) <= version_numbers(facts.packages.get(name)) < (1, 23) for name in _RUNTIMES)
 
 
 def _no_runtime(facts: Facts) -> bool:
@@ -106,7 +97,8 @@ FAULTS = (
     Fault(
         "Thor with TensorRT 10.13.3.9: horizontal fusion (fc_h_fusion) miscompiles q, k, v at batch 1 "
         "(NVIDIA/TensorRT-Edge-LLM 151)",
-        'export __LUNOWUD="-peep:fc_h_fusion=off" before building, or update to JetPack 7.2',
+        '`vlseg build` turns it off by itself; for trtexec export __LUNOWUD="-peep:fc_h_fusion=off", or update to '
+        "JetPack 7.2",
         lambda facts: _has_gpu(facts, "11.0", "10.1") and _tensorrt((10, 13, 3), (10, 13, 4))(facts),
     ),
     Fault(
@@ -126,19 +118,44 @@ FAULTS = (
     ),
     Fault(
         "TensorRT 10.9 to 10.15 does not pad the two hidden parameters of Triton's PTX",
-        "use PTX that was exported with them stripped, or update to TensorRT 10.16",
+        "nothing is needed: a bundle's PTX comes without them; PTX of your own needs TensorRT 10.16",
         _tensorrt((10, 9), (10, 16)),
     ),
     Fault(
         "TensorRT 11.1 and 11.2 leak a CUDA module in ahead-of-time plugins on every change of a dynamic shape "
         "(NVIDIA/TensorRT 4849)",
-        "build with static shapes, or use one execution context for each shape",
+        "nothing is needed: `vlseg build` makes every shape static; engines of your own need the same",
         _tensorrt((11, 1), (11, 3)),
     ),
     Fault(
         "ONNX Runtime's TensorRT provider needs TensorRT 10 (libnvinfer.so.10) and cannot use TensorRT 11",
         "use the TensorRT engine itself, or install TensorRT 10 beside it",
         lambda facts: _gpu_runtime(facts) and _tensorrt((11,), (12,))(facts),
+    ),
+    Fault(
+        "TensorRT is here, but cuda-bindings, through which its memory comes, is not",
+        'pip install "vlseg[tensorrt]" (where the driver is of CUDA 12, "cuda-bindings<13")',
+        lambda facts: bool(facts.tensorrt) and bool(facts.gpus) and "cuda-bindings" not in facts.packages,
+    ),
+    Fault(
+        "cuda-bindings is of a newer CUDA than the driver, and finds no GPU",
+        'pip install "cuda-bindings<13", or update the driver',
+        lambda facts: (0,) < version_numbers(facts.cuda)[:1] < version_numbers(facts.packages.get("cuda-bindings"))[:1],
+    ),
+    Fault(
+        "only TensorRT's lean runtime is here, which loads engines and builds none",
+        "install TensorRT itself for `vlseg build`",
+        lambda facts: facts.tensorrt is None and facts.tensorrt_lean is not None,
+    ),
+    Fault(
+        "the operators' kernels are not made for this GPU; TensorRT runs them as ONNX functions",
+        f"nothing is needed; kernels are there for sm_{', '.join(map(str, KERNEL_ARCHITECTURES))}",
+        lambda facts: bool(facts.tensorrt) and capability_of(facts) not in (None, *KERNEL_ARCHITECTURES),
+    ),
+    Fault(
+        "less than 2 GB of disk is free; a bundle and its engines do not fit beside each other",
+        "free some disk, or work in a folder on another one",
+        lambda facts: (facts.free.get("disk_mib") or 1 << 20) < 2048,
     ),
     Fault(
         "this Jetson has 8 GB or less; the TensorRT builder takes about 1.7 GB beside the model",

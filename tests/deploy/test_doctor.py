@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vlseg.deploy import facts, faults
+from vlseg.deploy import abilities, facts, faults
 from vlseg.deploy.doctor import doctor
 
 HEALTHY = facts.Facts(
@@ -26,7 +26,8 @@ L4 = [{"name": "NVIDIA L4", "compute_cap": "8.9", "memory_mib": 23034, "driver":
 GPU_RUNTIME = {"onnxruntime-gpu": "1.31.1"}
 NANO = {"l4t": "36.4.3", "jetpack": "6", "model": "NVIDIA Jetson Orin Nano"}
 KEYS = {
-    "python", "platform", "gpus", "onnxruntime", "tensorrt", "tensorrt_rtx", "jetpack", "engines", "faults"
+    "python", "platform", "gpus", "onnxruntime", "tensorrt", "tensorrt_rtx", "jetpack", "engines", "faults",
+    "cuda", "providers", "tensorrt_lean", "free", "precisions", "plugins",
 }  # fmt: skip
 
 
@@ -36,12 +37,16 @@ def test_this_machine():
     assert json.loads(json.dumps(report)) == report
     assert report["onnxruntime"] and "onnxruntime" in report["engines"]
     assert report["cores"] >= 1 and report["memory_mib"] > 100
+    assert 0 < report["free"]["memory_mib"] <= report["memory_mib"] and report["free"]["disk_mib"] > 0
+    assert "CPU" in report["providers"] and "fp32" in report["precisions"]
     assert all(set(fault) == {"what", "fix"} for fault in report["faults"])
 
 
 def test_a_healthy_machine_has_no_faults():
     assert faults.faults_of(HEALTHY) == []
-    assert faults.faults_of(replace(HEALTHY, gpus=H100, packages=GPU_RUNTIME, tensorrt="10.16.1.11")) == []
+    packages = GPU_RUNTIME | {"cuda-bindings": "12.9.0"}
+    with_gpu = replace(HEALTHY, gpus=H100, packages=packages, tensorrt="10.16.1.11", cuda="13.0")
+    assert faults.faults_of(with_gpu) == []
 
 
 @pytest.mark.parametrize(
@@ -62,6 +67,14 @@ def test_a_healthy_machine_has_no_faults():
         ({"tensorrt": "11.1.0.106"}, "leak a CUDA module"),
         ({"tensorrt": "11.2.1"}, "leak a CUDA module"),
         ({"tensorrt": "11.4.1", "packages": GPU_RUNTIME}, "cannot use TensorRT 11"),
+        ({"tensorrt": "10.16.1", "gpus": H100}, "cuda-bindings, through which"),
+        (
+            {"cuda": "12.6", "packages": {"onnxruntime": "1.31.1", "cuda-bindings": "13.5.0"}},
+            "newer CUDA than the driver",
+        ),
+        ({"tensorrt_lean": "11.4.0"}, "lean runtime"),
+        ({"tensorrt": "10.16.1", "gpus": [{**H100[0], "compute_cap": "7.5"}]}, "not made for this GPU"),
+        ({"free": {"disk_mib": 900}}, "less than 2 GB of disk"),
         ({"jetpack": NANO, "memory_mib": 7620}, "8 GB or less"),
     ],
 )
@@ -85,6 +98,10 @@ def test_every_fault_of_the_table_is_tested():
         ({"tensorrt": "10.16.0"}, "hidden"),
         ({"tensorrt": "11.4.1", "jetpack": NANO}, "JetPack support"),
         ({"memory_mib": 4000}, "8 GB"),
+        ({"cuda": "13.0", "packages": {"onnxruntime": "1.31.1", "cuda-bindings": "13.5.0"}}, "newer CUDA"),
+        ({"packages": {"onnxruntime": "1.31.1", "cuda-bindings": "13.5.0"}}, "newer CUDA"),
+        ({"tensorrt": "10.16.1", "tensorrt_lean": "10.16.1"}, "lean"),
+        ({"free": {"disk_mib": None}}, "disk"),
         ({"packages": {"onnxruntime": "1.23.0"}}, "older"),
         ({"packages": GPU_RUNTIME, "gpus": [{**L4[0], "compute_cap": None}]}, "no code"),
     ],
@@ -97,7 +114,39 @@ def test_faults_do_not_spread(changes, word):
     ("text", "version"), [("10.13.3.9", (10, 13, 3, 9)), ("1.31.1+cu13", (1, 31, 1)), ("2.0rc1", (2,)), (None, ())]
 )
 def test_versions(text, version):
-    assert faults._version(text) == version
+    assert facts.version_numbers(text) == version
+
+
+ORIN = [{"name": "Orin", "compute_cap": "8.7", "memory_mib": None, "driver": None}]
+TURING = [{**H100[0], "compute_cap": "7.5"}]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "tensorrt", "precisions", "route"),
+    [
+        ([], None, ["fp32", "int8"], "none"),
+        ([], "10.16.1", ["fp32", "int8"], "none"),
+        (ORIN, None, ["fp32", "fp16", "int8"], "none"),
+        (ORIN, "10.3.0", ["fp32", "fp16", "int8"], "function"),
+        (ORIN, "10.16.1", ["fp32", "fp16", "int8"], "plugin"),
+        (THOR, "10.13.3.9", ["fp32", "fp16", "int8", "fp8"], "plugin"),
+        (L4, "11.4.1", ["fp32", "fp16", "int8", "fp8"], "plugin"),
+        (TURING, "11.4.1", ["fp32", "fp16", "int8"], "function"),
+        ([{**H100[0], "compute_cap": "6.1"}], None, ["fp32"], "none"),
+    ],
+)
+def test_precisions_and_plugin_route(gpus, tensorrt, precisions, route):
+    machine = replace(HEALTHY, gpus=gpus, tensorrt=tensorrt)
+    assert abilities.precisions(machine) == precisions
+    found = abilities.plugin_route(machine)
+    assert found["route"] == route and found["why"]
+
+
+def test_the_kernels_are_made_for_what_doctor_says():
+    pytest.importorskip("triton")
+    from vlseg.kernels.variants import ARCHITECTURES
+
+    assert abilities.KERNEL_ARCHITECTURES == ARCHITECTURES
 
 
 def jetson(root: Path, release: str, model: str) -> Path:
