@@ -30,20 +30,16 @@ def read_image(path: Path | str, window: Window | None = None, frame: int | None
         UserError: absent, empty, truncated, not a picture, of several frames without a choice, with NaN, above Pillow's
             size guard, or a window for a picture of 8 bits.
     """
-    picture = _open(path, frame)
-    if picture.mode.startswith(_DEEP):
-        values = _deep(picture, path)
-        gray = apply_window(values, *(window or (values.min(), values.max())))
-        return np.repeat(gray[..., None], 3, axis=2)
-    if window:
-        raise UserError(f"{path} has 8 bits, and a window is for deeper gray pictures: leave the window out")
-    return np.array(_to_rgb(picture, path))
+    picture, frames = _open(path, frame)
+    if frame is None and frames > 1:
+        raise UserError(f"{path} holds {frames} frames, expected one picture: save the frame you mean")
+    return _pixels(picture, path, window)
 
 
-def count_frames(path: Path | str) -> int:
-    """Return how many pictures a file holds; errors as `read_image`."""
-    with _reading(path), Image.open(path) as picture:
-        return 1 if picture.format in _PREVIEWS else getattr(picture, "n_frames", 1)
+def read_first(path: Path | str, window: Window | None = None) -> tuple[np.ndarray, int]:
+    """Return the first picture of a file and how many it holds, opened once; the rest as `read_image`."""
+    picture, frames = _open(path)
+    return _pixels(picture, path, window), frames
 
 
 def read_mask(path: Path | str) -> np.ndarray:
@@ -56,7 +52,9 @@ def read_mask(path: Path | str) -> np.ndarray:
         UserError: as `read_image`; or a lossless mask whose largest value is 2 to 127, which looks like a map of
             labels.
     """
-    picture = _open(path)
+    picture, frames = _open(path)
+    if frames > 1:
+        raise UserError(f"{path} holds {frames} frames, expected one mask: save the frame you mean")
     values = _mask_values(picture, path)
     top = values.max()
     if top == 1:
@@ -111,19 +109,28 @@ def to_mask(probability: np.ndarray, threshold: float) -> np.ndarray:
     return probability > threshold
 
 
-def _open(path: Path | str, frame: int | None = None) -> Image.Image:
-    """Open, decode and turn upright."""
+def _pixels(picture: Image.Image, path: Path | str, window: Window | None) -> np.ndarray:
+    """Return uint8 RGB (H, W, 3) of a decoded picture."""
+    if picture.mode.startswith(_DEEP):
+        values = _deep(picture, path)
+        gray = apply_window(values, *(window or (values.min(), values.max())))
+        return np.repeat(gray[..., None], 3, axis=2)
+    if window:
+        raise UserError(f"{path} has 8 bits, and a window is for deeper gray pictures: leave the window out")
+    return np.array(_to_rgb(picture, path))
+
+
+def _open(path: Path | str, frame: int | None = None) -> tuple[Image.Image, int]:
+    """Open, decode and turn upright one frame, None being the first; return it with the count of frames."""
     with _reading(path), Image.open(path) as picture:
         frames = 1 if picture.format in _PREVIEWS else getattr(picture, "n_frames", 1)
-        if frame is None and frames > 1:
-            raise UserError(f"{path} holds {frames} frames, expected one picture: save the frame you mean")
         if frame is not None and not 0 <= frame < frames:
             raise UserError(f"{path} has no frame {frame}: it holds {frames}, counted from 0")
         if frame:
             picture.seek(frame)
         picture.load()
         ImageOps.exif_transpose(picture, in_place=True)
-        return picture
+        return picture, frames
 
 
 @contextmanager
@@ -148,6 +155,8 @@ def _reading(path: Path | str) -> Iterator[None]:
 
 
 def _to_rgb(picture: Image.Image, path: Path | str) -> Image.Image:
+    if picture.mode == "RGB":  # convert would copy it
+        return picture
     if picture.mode in ("P", "PA"):
         picture = picture.convert("RGBA")
     try:

@@ -3,9 +3,11 @@
 from functools import partial
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import UserError
 from ..pixels import SUFFIXES as PLAIN
-from ..pixels import count_frames, read_image
+from ..pixels import read_first, read_image
 from ..window import Window
 from .dicom import SUFFIXES as DICOM
 from .dicom import is_dicom, open_dicom
@@ -34,7 +36,8 @@ def read_any(path: Path | str, index: int | None = None, window: Window | None =
 def open_any(path: Path | str, window: Window | None = None) -> Pictures:
     """Return the pictures of a file: one, the frames of a stack, or the slices of a volume; errors as `read_any`.
 
-    DICOM is known by its first bytes, NIfTI by its name; anything else is left to Pillow.
+    NIfTI is known by its name, DICOM by its name or, where that is no picture's, by its first bytes. The rest is left
+    to Pillow, and the first picture decoded at once.
     """
     path = Path(path)
     if not path.is_file():
@@ -43,10 +46,11 @@ def open_any(path: Path | str, window: Window | None = None) -> Pictures:
         raise UserError(f"{path} is empty (0 bytes), expected an image: copy it again")
     if is_nifti(path):
         return open_nifti(path, window)
-    if path.suffix.lower() in DICOM or is_dicom(path):
+    suffix = path.suffix.lower()
+    if suffix in DICOM or (suffix not in PLAIN and is_dicom(path)):
         return open_dicom(path, window)
-    count = count_frames(path)
-    return Pictures(path, "picture", count, partial(_plain, path, window, count))
+    first, count = read_first(path, window)
+    return Pictures(path, "picture", count, partial(_plain, path, window, first))
 
 
 def is_readable(path: Path) -> bool:
@@ -57,6 +61,6 @@ def is_readable(path: Path) -> bool:
     return known or (not path.suffix and is_dicom(path))
 
 
-def _plain(path: Path, window: Window | None, count: int, index: int) -> Picture:
-    pixels = read_image(path, window, index if count > 1 else None)
+def _plain(path: Path, window: Window | None, first: np.ndarray, index: int) -> Picture:
+    pixels = read_image(path, window, index) if index else first
     return Picture(pixels, path, index=index, meta={"window": window})
