@@ -1,13 +1,14 @@
-"""What adapters cost, and what the engine gains, as ratios of interleaved pairs in rows of a CSV.
+"""What adapters cost, and what the engine gains over torch and OpenVINO: ratios of interleaved pairs in rows of a CSV.
 
 Adapter tax = adapted / frozen latency: the same backbone with the same dead parts removed, the same constant text, the
 same engine. Weights are random but tame (see `tame`). Run as a module for all rows:
-`python -m vlseg.export.tax docs/measured/export.csv`.
+`python -m vlseg.export.tax docs/measured/export.csv --threads 2`.
 """
 
+import argparse
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 
 from ..deploy.drawn import draw_cases
-from ..deploy.engine import open_engines
+from ..deploy.engine import available_engines, open_engines
 from ..deploy.manifest import Manifest
 from ..deploy.rows import append_row
 from ..deploy.segmenter import Segmenter
@@ -77,10 +78,10 @@ class Bench:
             (text,) = parts_of(self.adapted)["text"](torch.from_numpy(ids), torch.from_numpy(mask))
         self.text = text.numpy()
 
-    def engine(self, name: str) -> Arm:
-        """Return a call from pixels to logits with constant text, in ONNX Runtime."""
+    def engine(self, name: str, kind: str = ENGINE) -> Arm:
+        """Return a call from pixels to logits with constant text, in ONNX Runtime or another engine."""
         folder = self.folders[name]
-        engines = open_engines(folder, Manifest.load(folder), ENGINE, self.setting.threads)
+        engines = open_engines(folder, Manifest.load(folder), kind, self.setting.threads)
 
         def run() -> object:
             embedding = engines["image"].run({"pixel_values": self.pixels})["image_embedding"]
@@ -134,14 +135,16 @@ class _FromPixels(torch.nn.Module):
 
 
 def first_prompt(bench: Bench) -> list[Row]:
-    """Return the adapter tax, and the adapted engine's time over eager and compiled PyTorch's.
+    """Return the adapter tax, and the adapted engine's time over that of PyTorch, eager and compiled, and of OpenVINO.
 
-    From pixels to logits, constant text on every side; all four arms run in every round.
+    From pixels to logits, constant text on every side; all arms run in every round.
     """
     arms = {"adapted": bench.engine("adapted"), "frozen": bench.engine("frozen")}
     arms |= {"torch eager": bench.torch(compiled=False), "torch.compile": bench.torch(compiled=True)}
-    times = interleave(arms, bench.setting.rounds)
     goals = {"frozen": 1.05, "torch eager": 0.80, "torch.compile": 0.92}
+    if "openvino" in available_engines():
+        arms["OpenVINO"], goals["OpenVINO"] = bench.engine("adapted", "openvino"), 1.10
+    times = interleave(arms, bench.setting.rounds)
     names = {"frozen": "adapter tax"}
     return [
         row
@@ -191,6 +194,9 @@ def _rows(setting: Setting, measurement: str, this: str, other: str, times: dict
     """Return one row for each clock: the ratio of this arm to the other, with its interval, beside the goal."""
     rows = []
     for clock, by_arm in times.items():
+        if clock == "cpu" and setting.threads > 1:
+            # it counts the calling thread alone
+            continue
         ratio = paired_ratio(by_arm[this], by_arm[other])
         figures = {name: round(value, 4) for name, value in ratio._asdict().items() if name != "pairs"}
         subject = {"method": setting.method, "size": setting.size, "engine": ENGINE, "folds": setting.folds}
@@ -201,5 +207,16 @@ def _rows(setting: Setting, measurement: str, this: str, other: str, times: dict
     return rows
 
 
+def main(words: Sequence[str] | None = None) -> None:
+    """Run from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("csv", type=Path, help="file to append to")
+    parser.add_argument("--threads", type=int, default=1, help="of every arm")
+    parser.add_argument("--rounds", type=int, default=Setting.rounds, help="pairs")
+    parser.add_argument("--folds", default=Setting.folds, help="measure, all or none")
+    options = parser.parse_args(words)
+    measure_all(options.csv, Setting(threads=options.threads, rounds=options.rounds, folds=options.folds))
+
+
 if __name__ == "__main__":
-    measure_all(Path(sys.argv[1]))
+    main()
