@@ -3,6 +3,7 @@
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 
 from .errors import UserError
@@ -52,7 +53,8 @@ def plan(sources: Sequence[Path | str], out: Path | str, formats: Sequence[str] 
     """Return what to do with files, folders and glob patterns.
 
     A single file goes to the file `out` if that ends as a format does (.png, .json, .dcm, .nii.gz), else into the
-    folder `out`, as several do; there results keep the source's stem.
+    folder `out`, as several do; there results keep the source's stem, and what a pattern finds in folders below its own
+    keeps those.
 
     Raises:
         UserError: nothing found, an unknown format, a format that `out` belies, an `out` that is no format's, two
@@ -63,17 +65,17 @@ def plan(sources: Sequence[Path | str], out: Path | str, formats: Sequence[str] 
         raise UserError(f"no format {unknown[0]!r}; known: {', '.join(FORMATS)}")
     files = _expand(sources)
     if len(files) == 1 and not any(Path(source).is_dir() for source in sources) and not out.is_dir():
-        made = _named(files[0], out, tuple(formats))
+        made = _named(files, out, tuple(formats))
     else:
         made = Plan(_stems(files, out), tuple(dict.fromkeys(formats)), out)
     _check_sources(made)
     return made
 
 
-def _named(source: Path, out: Path, formats: tuple[str, ...]) -> Plan:
+def _named(files: dict[Path, Path], out: Path, formats: tuple[str, ...]) -> Plan:
     suffix = ".nii.gz" if out.name.lower().endswith(".nii.gz") else out.suffix.lower()
     if not suffix:
-        return Plan(_stems([source], out), formats, out)
+        return Plan(_stems(files, out), formats, out)
     if suffix not in _BY_SUFFIX:
         raise UserError(f"--out {out} is not a PNG file: expected {', '.join(_BY_SUFFIX)}, or a folder for several")
     if len(formats) > 1:
@@ -81,18 +83,30 @@ def _named(source: Path, out: Path, formats: tuple[str, ...]) -> Plan:
     form = formats[0] if formats else _BY_SUFFIX[suffix]
     if not FORMATS[form].endswith(suffix) and not (form == "nifti" and suffix == ".nii"):
         raise UserError(f"--out {out} does not end as {form} does: end it in {FORMATS[form]}")
-    return Plan([Job(source, out.parent / stem_of(out), out)], (form,), None)
+    return Plan([Job(next(iter(files)), out.parent / stem_of(out), out)], (form,), None)
 
 
-def _expand(sources: Sequence[Path | str]) -> list[Path]:
-    """Return every file once, in the order asked for; those of a folder or a pattern by name."""
-    found: dict[Path, None] = {}
-    for source in sources:
-        found |= dict.fromkeys(_files_of(Path(source)))
-    return list(found)
+def _expand(sources: Sequence[Path | str]) -> dict[Path, Path]:
+    """Return every file once, in the order asked for, with the folder its results go to below `out`."""
+    found: dict[Path, Path] = {}
+    for source in map(Path, sources):
+        root = _root(source)
+        found |= {file: file.parent.relative_to(root) for file in _files_of(source) if file not in found}
+    return found
+
+
+def _root(source: Path) -> Path:
+    """Return the folder of a file, the folder itself, or the part of a pattern that is none."""
+    if source.is_dir():
+        return source
+    if source.exists():
+        return source.parent
+    plain = list(takewhile(lambda part: not glob.has_magic(part), source.parent.parts))
+    return Path(*plain)
 
 
 def _files_of(source: Path) -> list[Path]:
+    """Return a file, or those of a folder or a pattern by name."""
     if source.is_dir():
         if not (files := sorted(path for path in source.iterdir() if is_readable(path))):
             raise UserError(f"no images in {source}: expected pictures, DICOM or NIfTI by their usual suffixes")
@@ -107,10 +121,10 @@ def _files_of(source: Path) -> list[Path]:
     raise UserError(f"there is no {source}: expected an image, a folder of images, or a pattern such as 'in/*.png'")
 
 
-def _stems(files: list[Path], out: Path) -> list[Job]:
-    by_stem: dict[str, Path] = {}
-    for file in files:
-        stem = stem_of(file)
+def _stems(files: dict[Path, Path], out: Path) -> list[Job]:
+    by_stem: dict[Path, Path] = {}
+    for file, below in files.items():
+        stem = below / stem_of(file)
         if stem in by_stem:
             raise UserError(f"{by_stem[stem]} and {file} would write one mask {stem}.png: rename one of them")
         by_stem[stem] = file

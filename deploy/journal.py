@@ -63,7 +63,8 @@ class Journal:
 
     def note(self, source: Path, files: Sequence[Path], areas: list[dict[str, Any]], notes: Sequence[str]) -> None:
         """Note a file as done, with the results that were written of it; raises as `begin`."""
-        done = {"files": [path.name for path in files], "areas": areas, "notes": list(notes)}
+        names = [path.relative_to(self._path.parent).as_posix() for path in files]
+        done = {"files": names, "areas": areas, "notes": list(notes)}
         self._append({"source": _key(source), "stamp": _stamp(source), **done})
 
     def _append(self, entry: dict[str, Any]) -> None:

@@ -108,8 +108,8 @@ class _Run:
     def known(self) -> Iterator[Done]:
         """Yield what was done before."""
         for job in self.plan.jobs:
-            if self.journal and (entry := self.journal.done(job.source)):
-                files = tuple(job.stem.parent / name for name in entry["files"])
+            if self.journal and self.plan.folder and (entry := self.journal.done(job.source)):
+                files = tuple(self.plan.folder / name for name in entry["files"])
                 yield Done(job.source, files, entry["areas"], tuple(entry["notes"]), skipped=True)
 
     def waiting(self) -> list[Job]:

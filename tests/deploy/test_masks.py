@@ -58,6 +58,19 @@ def test_patterns_and_several_files(segmenter, toy_data, tmp_path):
     assert [one.source.name for one in run(segmenter, twice, tmp_path / "b")] == [f"case{i}.png" for i in (3, 0, 1, 2)]
 
 
+def test_a_pattern_keeps_the_folders_below_its_own(segmenter, toy_data, tmp_path):
+    for patient in ("a", "b"):
+        (tmp_path / "scans" / patient / "series").mkdir(parents=True)
+        shutil.copy(toy_data / "images" / "case0.png", tmp_path / "scans" / patient / "series" / "IM1.png")
+    pattern = str(tmp_path / "scans" / "**" / "*.png")
+    done = run(segmenter, pattern, tmp_path / "out", formats=["png", "rle"])
+    names = [path.relative_to(tmp_path / "out").as_posix() for one in done for path in one.files]
+    assert names == ["a/series/IM1.png", "a/series/IM1.rle.json", "b/series/IM1.png", "b/series/IM1.rle.json"]
+    assert len(json.loads((tmp_path / "out" / COCO).read_text())["images"]) == 2
+    again = run(segmenter, pattern, tmp_path / "out", formats=["png", "rle"])
+    assert all(one.skipped for one in again) and [one.files for one in again] == [one.files for one in done]
+
+
 def test_several_prompts_become_a_map_of_classes(segmenter, picture, colours, tmp_path):
     [done] = run(segmenter, picture, tmp_path / "map.png", Question(["red", "green"]))
     with Image.open(done.files[0]) as image:
