@@ -12,6 +12,7 @@ from types import TracebackType
 import numpy as np
 
 from . import pixels, tiles
+from .adapters import check_swaps, described, read_adapter
 from .answers import Result, Timings
 from .cache import Cache
 from .classes import class_map
@@ -73,6 +74,8 @@ class Segmenter:
         self._engines, self._tokenizer = engines, tokenizer
         self._caches: dict[str, Cache[Arrays]] = {"image": Cache(images), "text": Cache(texts)}
         self._fixed = by_prompt(manifest, fixed or {})
+        self._folder = Path()
+        self._weights: dict[str, Arrays] = {}
 
     @classmethod
     def open(cls, bundle: Path | str, engine: str = AUTO, threads: int | None = None) -> "Segmenter":
@@ -86,7 +89,23 @@ class Segmenter:
         manifest = Manifest.load(folder)
         fixed = read_fixed(folder, manifest) if manifest.fixed_prompts else None
         tokenizer = Tokenizer.load(folder / manifest.tokenizer) if fixed is None and manifest.tokenizer else None
-        return cls(manifest, open_engines(folder, manifest, engine, threads), tokenizer, fixed)
+        opened = cls(manifest, open_engines(folder, manifest, engine, threads), tokenizer, fixed)
+        opened._folder = folder
+        return opened
+
+    def use(self, adapter: str) -> None:
+        """Answer with another adapter of the bundle, at its own threshold; nothing is rebuilt.
+
+        To be called between questions: one that another thread is asking meanwhile may be answered by both.
+
+        Raises:
+            UserError: the bundle has no such adapter; those that it has are named.
+            EngineError: the engine has its weights for good.
+        """
+        tensors = read_adapter(self._folder, self.manifest, adapter)
+        check_swaps(self._engines, tensors, adapter)
+        self.manifest, self._weights = described(self.manifest, adapter), tensors
+        self.forget()
 
     def run(self, image: np.ndarray, prompt: str, threshold: float | None = None, clean: Clean = KEEP) -> Result:
         """Return probability, mask and timings for a picture, uint8 (H, W, 3), and a prompt.
@@ -227,7 +246,7 @@ class Segmenter:
         Raises:
             EngineError: NaN or infinity in the logits.
         """
-        out = self._engines[part].run(inputs)
+        out = self._engines[part].run({**inputs, **self._weights.get(part, {})})
         if part == "decoder" and not np.isfinite(out["logits"]).all():
             raise EngineError(f"{self.manifest.name} on {self.engine} answered with NaN: try another engine or fp32")
         return out

@@ -22,6 +22,8 @@ class OnnxRuntime(Engine):
     that take turns, and the spinning workers of one take the cores from the next and from the rest of the device.
     """
 
+    swaps = True
+
     def __init__(
         self,
         path: Path | str,

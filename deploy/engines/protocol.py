@@ -19,9 +19,11 @@ class Engine(Protocol):
 
     Attributes:
         name: the name under which it was chosen, for tables.
+        swaps: does it take weights that a file lets be replaced as further inputs of a run?
     """
 
     name: str
+    swaps: bool = False
 
     def run(self, inputs: Arrays) -> Arrays:
         """Return every output by name for every input by name."""

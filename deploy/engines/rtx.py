@@ -23,6 +23,8 @@ BINDINGS = "tensorrt_rtx_cu13_bindings"
 class RtxRuntime(ort.OnnxRuntime):
     """One file on the first RTX card; a node that the provider does not take is an error, never the CPU's."""
 
+    swaps = False
+
     def __init__(self, path: Path | str, threads: int | None = None):
         super().__init__(path, threads, name=NAME)
 

@@ -1,0 +1,88 @@
+"""Many adapters, one bundle: the toy's words mean other colours with another adapter, and nothing is opened again."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from vlseg.deploy.adapters import file_of, write_adapter
+from vlseg.deploy.errors import BundleError, EngineError, UserError
+from vlseg.deploy.manifest import Manifest
+from vlseg.deploy.segmenter import Segmenter
+
+WORDS = ["<s>", "</s>", "?", "red", "green", "blue", "round", "spot"]
+
+
+@pytest.fixture
+def adapters(toy_bundle) -> Path:
+    """The toy with adapter `plain`, and `swapped`, in which red is called green and green red."""
+    model = onnx.load(toy_bundle / "text.onnx")
+    (constant,) = [one for one in model.graph.initializer if one.name == "table"]
+    table = numpy_helper.to_array(constant)
+    model.graph.input.append(helper.make_tensor_value_info("table", TensorProto.FLOAT, list(table.shape)))
+    onnx.save(model, toy_bundle / "text.onnx")
+    swapped = table.copy()
+    swapped[[WORDS.index("red"), WORDS.index("green")]] = table[[WORDS.index("green"), WORDS.index("red")]]
+    entries = {}
+    for name, values, threshold in (("plain", table, 0.5), ("swapped", swapped, 0.4)):
+        write_adapter(toy_bundle / file_of(name), {"text": {"table": values}})
+        entries[name] = {"file": file_of(name), "threshold": threshold, "training": {"val": {"dice": threshold}}}
+    replace(Manifest.load(toy_bundle), adapters=entries).save(toy_bundle)
+    return toy_bundle
+
+
+def test_an_adapter_changes_the_answers_and_its_threshold(adapters, colours):
+    image, masks = colours
+    with Segmenter.open(adapters, engine="onnxruntime") as model:
+        assert np.array_equal(model.segment(image, "red"), masks["red"])
+        model.use("swapped")
+        assert np.array_equal(model.segment(image, "red"), masks["green"])
+        assert model.manifest.threshold == 0.4 and model.manifest.training == {"val": {"dice": 0.4}}
+        model.use("plain")
+        assert np.array_equal(model.segment(image, "red"), masks["red"]) and model.manifest.threshold == 0.5
+
+
+def test_nothing_that_another_adapter_made_is_remembered(adapters, colours):
+    with Segmenter.open(adapters, engine="onnxruntime") as model:
+        first = model.logits(colours[0], "green")
+        model.use("swapped")
+        assert not np.array_equal(model.logits(colours[0], "green"), first)
+
+
+def test_an_adapter_that_is_none_names_those_that_are(adapters, fixed_bundle):
+    with Segmenter.open(adapters, engine="onnxruntime") as model:
+        with pytest.raises(UserError, match=r"toy has no adapter 'polyp'; it has plain, swapped"):
+            model.use("polyp")
+    with Segmenter.open(fixed_bundle) as model, pytest.raises(UserError, match="it has none"):
+        model.use("plain")
+
+
+def test_an_engine_that_has_its_weights_for_good_says_so(adapters, colours):
+    with Segmenter.open(adapters, engine="onnxruntime") as model:
+        model.engine_of("text").swaps = False
+        before = model.logits(colours[0], "red")
+        with pytest.raises(
+            EngineError, match=r"onnxruntime cannot change to adapter 'swapped', its weights are built in"
+        ):
+            model.use("swapped")
+        assert np.array_equal(model.logits(colours[0], "red"), before)
+
+
+def test_a_damaged_adapter_is_refused(adapters):
+    path, today = adapters / file_of("swapped"), Manifest.load(adapters)
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(BundleError, match="hash differs"):
+        Manifest.load(adapters)
+    # a seal on damaged goods, as a faulty exporter would set it
+    today.save(adapters)
+    with Segmenter.open(adapters, engine="onnxruntime") as model, pytest.raises(BundleError, match="cannot be read"):
+        model.use("swapped")
+
+
+@pytest.mark.parametrize("name", ["", "../polyp", "a/b", ".hidden", "a b"])
+def test_a_name_that_would_be_a_path_is_refused(name):
+    with pytest.raises(UserError, match="choose another"):
+        file_of(name)
