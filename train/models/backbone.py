@@ -15,6 +15,7 @@ from ...deploy.errors import UserError
 from ...deploy.words import Tokenizer
 from .clipseg import Clipseg
 from .image_vector import ImageVector
+from .names import SHOWN
 from .sizes import TINY, config_of, size_of
 
 Library = TypeVar("Library", bound=PreTrainedModel)
@@ -60,15 +61,20 @@ def _embedded() -> CLIPSegForImageSegmentation:
     return library
 
 
-def from_folder_or_hub(kind: type[Library], source: str, local: bool) -> tuple[Library, Tokenizer]:
+def from_folder_or_hub(
+    kind: type[Library], source: str, local: bool, spare: tuple[str, ...] = ()
+) -> tuple[Library, Tokenizer]:
     """Return a library model of class `kind` in float32, and its tokenizer, from a folder (`local`) or a hub name.
 
-    Raises UserError where the folder lacks them, they cannot be read, or the name cannot be fetched.
+    Parameters whose names begin with one of `spare` may be absent, since nothing reads them.
+
+    Raises UserError where the folder lacks them, they cannot be read or are of another architecture, or the name cannot
+    be fetched.
     """
     if local and not (Path(source) / "config.json").is_file():
         raise UserError(f"no weights at {source}: expected a folder of config.json, model.safetensors and a tokenizer")
     try:
-        library = kind.from_pretrained(source, use_safetensors=True, local_files_only=local, dtype=torch.float32)
+        library = read_library(kind, source, local, spare)
         words = AutoTokenizer.from_pretrained(source, local_files_only=local).backend_tokenizer.to_str()
     except (OSError, SafetensorError) as error:
         if local:
@@ -78,6 +84,29 @@ def from_folder_or_hub(kind: type[Library], source: str, local: bool) -> tuple[L
             "or pass a local folder with --weights"
         ) from error
     return library, Tokenizer(words)
+
+
+def read_library(kind: type[Library], source: str, local: bool, spare: tuple[str, ...] = ()) -> Library:
+    """Return a library model of class `kind` in float32, every parameter of it from a folder (`local`) or a hub name.
+
+    What else the checkpoint holds is left. UserError where it lacks a parameter or has it in another shape: the library
+    itself would draw a new one and go on. Otherwise its errors, OSError and SafetensorError.
+    """
+    loaded: Any = kind.from_pretrained(
+        source,
+        use_safetensors=True,
+        local_files_only=local,
+        dtype=torch.float32,
+        output_loading_info=True,
+        ignore_mismatched_sizes=True,
+    )
+    library, found = loaded
+    wrong = [f"{name} is absent" for name in sorted(found["missing_keys"]) if not name.startswith(spare)]
+    wrong += [f"{name} is {tuple(own)}, expected {tuple(other)}" for name, own, other in found["mismatched_keys"]]
+    if wrong:
+        more = f", and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
+        raise UserError(f"{source} is of another architecture: {'; '.join(wrong[:SHOWN])}{more}")
+    return library
 
 
 def small_tokenizer(vocabulary: int) -> Tokenizer:
