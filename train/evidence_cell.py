@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from ..deploy.annotations import Sample, choose_prompt, read_split
 from ..deploy.errors import UserError
@@ -230,7 +231,9 @@ def weights_of() -> Callable[[Cell], str]:
         if cell.method in RULES or room == "image":
             return ""
         if (key := (room, cell.size, recipe.weights)) not in known:
-            known[key] = backbone_of(cell.method).load(cell.size, recipe.weights, None).weights_hash
+            with torch.random.fork_rng():
+                torch.manual_seed(0)  # random weights are this draw, as `build_model` has it
+                known[key] = backbone_of(cell.method).load(cell.size, recipe.weights, None).weights_hash
         return known[key]
 
     return weights_hash

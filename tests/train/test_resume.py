@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 
 from vlseg.train.fit import fit
 from vlseg.train.loop import Fit
+from vlseg.train.models.methods import METHODS
 from vlseg.train.recipe import load_recipe
 
 
@@ -67,6 +68,21 @@ def test_an_interrupted_run_ends_as_if_nothing_had_been(shapes, tmp_path, recipe
     torch.manual_seed(99)  # whatever state the next process is in
     fit(recipe, shapes, tmp_path / "broken", say=silent)
     assert_same_run(whole, tmp_path / "broken")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [name for name in METHODS if not name.endswith("/frozen")])
+def test_every_method_goes_on_where_it_was_interrupted(shapes, tmp_path, method, monkeypatch):
+    settings = ["seed=0", "batch_size=2", "max_epochs=2", "min_epochs=1", "train_images=4", "val_images=2", "prompt=p2"]
+    recipe = load_recipe(None, settings, method=method, size="nano").replace(max_minutes=None)
+    fit(recipe, shapes, tmp_path / "whole", test=False, say=silent)
+    patch = interrupt(monkeypatch, 1, 1)
+    with pytest.raises(Interrupted):
+        fit(recipe, shapes, tmp_path / "broken", test=False, say=silent)
+    patch.__exit__(None, None, None)
+    torch.manual_seed(99)
+    fit(recipe, shapes, tmp_path / "broken", test=False, say=silent)
+    assert_same_run(tmp_path / "whole", tmp_path / "broken")
 
 
 def test_no_pickle_is_written_or_read(shapes, tmp_path, nano, monkeypatch):
@@ -163,6 +179,7 @@ def test_a_killed_process_resumes(shapes, tmp_path, recipe, whole):
         import os, signal, sys
         from vlseg.train import fit, recipe
         from vlseg.train.loop import Fit
+from vlseg.train.models.methods import METHODS
         whole = Fit.training_step
         def broken(self, batch, index):
             if (self.current_epoch, index) == (1, 2):

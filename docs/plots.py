@@ -1,0 +1,75 @@
+"""Draw the figures of docs/evidence.md from the rows in docs/measured: `python docs/plots.py`."""
+
+import sys
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+DOCS = Path(__file__).parent
+sys.path.insert(0, str(DOCS))
+from tables import SETS, Row, curves, evidence_rows, short, spread  # noqa: E402 - a script beside this one
+
+COLOURS = {"rule": "0.6", "image": "tab:orange", "clipseg": "tab:blue", "other": "tab:green"}
+
+
+def main() -> None:
+    """Write every figure for which there are rows."""
+    plt.rcParams |= {"svg.hashsalt": "vlseg", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
+    rows = evidence_rows()
+    if rows:
+        by_method(rows, DOCS / "evidence-dice.svg")
+        learning(rows, DOCS / "evidence-curves.svg")
+
+
+def by_method(rows: list[Row], path: Path) -> None:
+    """Dice of each method, a panel for each data set: a bar for the mean, a line for the spread over seeds."""
+    sets = [name for name in SETS if any(row["data"] == name for row in rows)]
+    methods = list(dict.fromkeys(row["method"] for row in rows))[::-1]
+    size = (2.3 * len(sets) + 1.5, 0.24 * len(methods) + 0.9)
+    figure, axes = plt.subplots(1, len(sets), figsize=size, sharey=True, squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], sets, strict=True):
+        for place, method in enumerate(methods):
+            if values := [float(r["dice"]) for r in rows if (r["data"], r["method"]) == (name, method)]:
+                mean, low, high = spread(values)
+                axis.barh(place, mean, color=COLOURS[_kind(method)], height=0.7)
+                axis.plot([low, high], [place, place], color="black", linewidth=1)
+        axis.set(title=name, xlim=(0, 1), xlabel="Dice")
+        axis.set_yticks(range(len(methods)), [short(method) for method in methods])
+    _save(figure, path)
+
+
+def learning(rows: list[Row], path: Path) -> None:
+    """Validation Dice over the computed minutes of training, a panel for each data set; methods that all sets have."""
+    seen = curves()
+    drawn = [row for row in rows if row["seed"] == "41" and row["cell"] in seen]
+    sets = [name for name in SETS if any(row["data"] == name for row in drawn)]
+    data_of = {row["method"]: {other["data"] for other in drawn if other["method"] == row["method"]} for row in drawn}
+    methods = [method for method, data in data_of.items() if len(data) == len(sets)]
+    if not methods:
+        return
+    figure, axes = plt.subplots(1, len(sets), figsize=(3.2 * len(sets), 3.2), squeeze=False, layout="constrained")
+    for axis, name in zip(axes[0], sets, strict=True):
+        for row in (row for row in drawn if row["data"] == name and row["method"] in methods):
+            minutes, dice = zip(*seen[row["cell"]], strict=True)
+            axis.plot(minutes, dice, color=f"C{methods.index(row['method'])}", label=short(row["method"]))
+        axis.set(title=name, ylim=(0, 1), xlabel="computed minutes")
+    axes[0][0].set_ylabel("validation Dice")
+    axes[0][-1].legend(fontsize=7)
+    _save(figure, path)
+
+
+def _kind(method: str) -> str:
+    room = method.partition("/")[0] if "/" in method else "rule"
+    return room if room in COLOURS else "other"
+
+
+def _save(figure: plt.Figure, path: Path) -> None:
+    figure.savefig(path, metadata={"Date": None})
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()
