@@ -37,10 +37,15 @@ def ear(trt: Any) -> Any:
 
 
 def first_error(lines: list[tuple[bool, str]]) -> str:
-    """Return the first error that is no consequence of another, without TensorRT's file names and codes."""
+    """Return the first error that is no consequence of another, without TensorRT's file names and codes.
+
+    Where it names no node and another line does, that node is added.
+    """
     errors = [text for wrong, text in lines if wrong]
     real = [text for text in errors if not any(one in text.lower() for one in _CONSEQUENCES)]
-    return plain((real or errors or ["TensorRT gave no reason"])[0])
+    first = plain((real or errors or ["TensorRT gave no reason"])[0])
+    nodes = [node for text in errors if (node := node_of(text))]
+    return first if node_of(first) or not nodes else f"{first} (node {nodes[0]})"
 
 
 def ran_out(lines: list[tuple[bool, str]]) -> bool:

@@ -3,6 +3,7 @@
 import pytest
 
 from vlseg.deploy.manifest import Manifest
+from vlseg.deploy.tensorrt import prove
 from vlseg.deploy.tensorrt.answers import write_answers
 from vlseg.deploy.tensorrt.cuda import Cuda
 
@@ -16,6 +17,13 @@ def with_answers(folder):
     write_answers(folder, manifest)
     manifest.save(folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def few_rounds(monkeypatch):
+    """Engines that run on a CPU need not be timed well."""
+    monkeypatch.setattr(prove, "ROUNDS", 3)
+    monkeypatch.setattr(prove, "WARMUP", 1)
 
 
 @pytest.fixture
