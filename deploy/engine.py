@@ -22,6 +22,7 @@ ENGINES: dict[str, Kind] = {
         cuda.KIND,  # yardsticks at the end
         rtx.KIND,
         ort.KIND,
+        trt.WITHOUT_GRAPH,
         cuda.GRAPH,
         openvino.KIND,
     )

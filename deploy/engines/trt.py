@@ -1,6 +1,7 @@
 """TensorRT: engines that `vlseg build` made on this device, one for each part and batch size."""
 
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from ..tensorrt.plans import INDEX, Here, check_file, usable
 from ..tensorrt.runtime import Static, names
 from .protocol import Arrays, Engine, Kind, Part
 
-NAME = "tensorrt"
+NAME, PLAIN = "tensorrt", "tensorrt-no-graph"
 
 
 class TensorRT(Engine):
@@ -26,9 +27,16 @@ class TensorRT(Engine):
     Safe for several threads, which take turns.
     """
 
-    def __init__(self, part: str, engines: dict[int, Static], axes: dict[str, list[int | str]], outputs: list[str]):
+    def __init__(
+        self,
+        part: str,
+        engines: dict[int, Static],
+        axes: dict[str, list[int | str]],
+        outputs: list[str],
+        name: str = NAME,
+    ):
         """Take the engines of a part by batch size, the dims of its inputs and outputs, and the outputs' names."""
-        self.name = NAME
+        self.name = name
         self._part, self._axes, self._outputs = part, axes, outputs
         self._engines = dict(sorted(engines.items(), reverse=True))
         self._lock = threading.Lock()
@@ -40,14 +48,15 @@ class TensorRT(Engine):
             EngineError: inputs that no engine was built for, or the engine is closed.
         """
         with self._lock:
-            if not self._engines:
-                raise EngineError(f"the {self._part} engine is closed: open the bundle again")
-            given = {name: self._fitted(name, array) for name, array in inputs.items()}
-            rows = {len(array) for array in given.values()}
-            if len(rows) != 1 or not min(rows):
-                raise EngineError(f"the {self._part} engine takes as many rows of each input, at least one, not {rows}")
-            pieces = list(self._pieces(given, rows.pop()))
-        return {name: np.concatenate([piece[name] for piece in pieces]) for name in self._outputs}
+            pieces = [one.run(piece) for one, piece in self._cut(inputs)]
+        return self._joined(pieces, inputs)
+
+    def run_split(self, inputs: Arrays) -> tuple[Arrays, dict[str, float]]:
+        """Return what `run` does, and the milliseconds of `h2d`, `enqueue`, `compute` and `d2h`; errors as `run`."""
+        with self._lock:
+            split = [one.run_split(piece) for one, piece in self._cut(inputs)]
+        times = {name: sum(ms[name] for _, ms in split) for name in ("h2d", "enqueue", "compute", "d2h")}
+        return self._joined([out for out, _ in split], inputs), times
 
     def close(self) -> None:
         """Give everything back to the GPU."""
@@ -56,15 +65,27 @@ class TensorRT(Engine):
                 engine.close()
             self._engines = {}
 
-    def _pieces(self, given: Arrays, rows: int):
-        """Yield the outputs of one built size after the other, the largest that fits first."""
-        start = 0
+    def _cut(self, inputs: Arrays) -> Iterator[tuple[Static, Arrays]]:
+        """Yield one built size after the other with the rows it gets, the largest that fits first."""
+        if not self._engines:
+            raise EngineError(f"the {self._part} engine is closed: open the bundle again")
+        given = {name: self._fitted(name, array) for name, array in inputs.items()}
+        counts = {len(array) for array in given.values()}
+        if len(counts) != 1 or not min(counts):
+            raise EngineError(f"the {self._part} engine takes as many rows of each input, at least one, not {counts}")
+        start, rows = 0, counts.pop()
         while start < rows:
-            left = rows - start
-            size = next((size for size in self._engines if size <= left), min(self._engines))
-            piece = {name: _filled(array[start : start + size], size) for name, array in given.items()}
-            yield {name: array[:left] for name, array in self._engines[size].run(piece).items()}
+            size = next((size for size in self._engines if size <= rows - start), min(self._engines))
+            yield (
+                self._engines[size],
+                {name: _filled(array[start : start + size], size) for name, array in given.items()},
+            )
             start += size
+
+    def _joined(self, pieces: list[Arrays], inputs: Arrays) -> Arrays:
+        """Return the pieces' outputs behind each other, without the rows that filled the last one up."""
+        rows = len(next(iter(inputs.values())))
+        return {name: np.concatenate([piece[name] for piece in pieces])[:rows] for name in self._outputs}
 
     def _fitted(self, name: str, array: np.ndarray) -> np.ndarray:
         """Return an input with its sentences at the length of the engine; the mask hides what is added."""
@@ -90,8 +111,8 @@ def _filled(array: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([array, np.repeat(array[-1:], lacking, axis=0)]) if lacking else array
 
 
-def open_part(part: Part, trt: Any, cuda: Cuda) -> TensorRT:
-    """Return the engine of a part, from what was built on this device.
+def open_part(part: Part, trt: Any, cuda: Cuda, graph: bool = True) -> TensorRT:
+    """Return the engine of a part, from what was built on this device; `graph` False queues every run call by call.
 
     Raises:
         EngineError: nothing was built, it is stale or damaged, or TensorRT refuses it.
@@ -102,19 +123,26 @@ def open_part(part: Part, trt: Any, cuda: Cuda) -> TensorRT:
     try:
         for plan in usable(part.folder, part.manifest, part.name, here):
             data = check_file(part.folder, plan)
-            opened[plan.key.batch] = Static(trt, cuda, heard, data, names(plan), plan.graph)
+            opened[plan.key.batch] = Static(trt, cuda, heard, data, names(plan), plan.graph and graph)
     except EngineError:
         for engine in opened.values():
             engine.close()
         raise
     flow = part.manifest.flow[part.name]
-    return TensorRT(part.name, opened, part.manifest.axes[part.name], flow["outputs"])
+    name = NAME if graph else PLAIN
+    return TensorRT(part.name, opened, part.manifest.axes[part.name], flow["outputs"], name)
 
 
 def _open(part: Part) -> Engine:
     if lacks := _missing():
         raise EngineError(lacks)
     return open_part(part, library.load(), Cuda())
+
+
+def _open_plain(part: Part) -> Engine:
+    if lacks := _missing():
+        raise EngineError(lacks)
+    return open_part(part, library.load(), Cuda(), graph=False)
 
 
 def _unfit(folder: Path, manifest: Manifest) -> str | None:
@@ -133,3 +161,5 @@ def _missing() -> str | None:
 
 
 KIND = Kind(NAME, _open, _missing, _unfit)
+# For `vlseg bench`: what the CUDA graph is worth.
+WITHOUT_GRAPH = Kind(PLAIN, _open_plain, _missing, _unfit, by_name_only=True)
