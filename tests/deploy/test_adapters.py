@@ -19,7 +19,7 @@ WORDS = ["<s>", "</s>", "?", "red", "green", "blue", "round", "spot"]
 @pytest.fixture
 def adapters(toy_bundle) -> Path:
     """The toy with adapter `plain`, and `swapped`, in which red is called green and green red."""
-    model = onnx.load(toy_bundle / "text.onnx")
+    manifest, model = Manifest.load(toy_bundle), onnx.load(toy_bundle / "text.onnx")
     (constant,) = [one for one in model.graph.initializer if one.name == "table"]
     table = numpy_helper.to_array(constant)
     model.graph.input.append(helper.make_tensor_value_info("table", TensorProto.FLOAT, list(table.shape)))
@@ -30,7 +30,7 @@ def adapters(toy_bundle) -> Path:
     for name, values, threshold in (("plain", table, 0.5), ("swapped", swapped, 0.4)):
         write_adapter(toy_bundle / file_of(name), {"text": {"table": values}})
         entries[name] = {"file": file_of(name), "threshold": threshold, "training": {"val": {"dice": threshold}}}
-    replace(Manifest.load(toy_bundle), adapters=entries).save(toy_bundle)
+    replace(manifest, adapters=entries).save(toy_bundle)
     return toy_bundle
 
 
@@ -53,9 +53,11 @@ def test_nothing_that_another_adapter_made_is_remembered(adapters, colours):
 
 
 def test_an_adapter_that_is_none_names_those_that_are(adapters, fixed_bundle):
-    with Segmenter.open(adapters, engine="onnxruntime") as model:
-        with pytest.raises(UserError, match=r"toy has no adapter 'polyp'; it has plain, swapped"):
-            model.use("polyp")
+    with (
+        Segmenter.open(adapters) as model,
+        pytest.raises(UserError, match=r"toy has no adapter 'polyp'; it has plain, swapped"),
+    ):
+        model.use("polyp")
     with Segmenter.open(fixed_bundle) as model, pytest.raises(UserError, match="it has none"):
         model.use("plain")
 
