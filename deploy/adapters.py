@@ -46,7 +46,7 @@ def read_adapter(folder: Path, manifest: Manifest, name: str) -> dict[str, Array
     path = folder / manifest.adapters[name]["file"]
     tensors: dict[str, Arrays] = {}
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
             for key in archive.files:
                 part, _, tensor = key.partition("/")
                 tensors.setdefault(part, {})[tensor] = archive[key]

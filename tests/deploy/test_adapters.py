@@ -11,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from vlseg.deploy.adapters import file_of, write_adapter
 from vlseg.deploy.errors import BundleError, EngineError, UserError
 from vlseg.deploy.manifest import Manifest
+from vlseg.deploy.metrics import dice
 from vlseg.deploy.segmenter import Segmenter
 
 WORDS = ["<s>", "</s>", "?", "red", "green", "blue", "round", "spot"]
@@ -37,12 +38,12 @@ def adapters(toy_bundle) -> Path:
 def test_an_adapter_changes_the_answers_and_its_threshold(adapters, colours):
     image, masks = colours
     with Segmenter.open(adapters, engine="onnxruntime") as model:
-        assert np.array_equal(model.segment(image, "red"), masks["red"])
+        assert dice(model.segment(image, "red"), masks["red"]) > 0.85
         model.use("swapped")
-        assert np.array_equal(model.segment(image, "red"), masks["green"])
+        assert dice(model.segment(image, "red"), masks["green"]) > 0.85
         assert model.manifest.threshold == 0.4 and model.manifest.training == {"val": {"dice": 0.4}}
         model.use("plain")
-        assert np.array_equal(model.segment(image, "red"), masks["red"]) and model.manifest.threshold == 0.5
+        assert dice(model.segment(image, "red"), masks["red"]) > 0.85 and model.manifest.threshold == 0.5
 
 
 def test_nothing_that_another_adapter_made_is_remembered(adapters, colours):

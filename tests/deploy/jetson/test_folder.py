@@ -18,6 +18,7 @@ from vlseg.deploy.jetson import wheel
 from vlseg.deploy.jetson.folder import ARCHITECTURES, MARKER, TEMPLATES, make_folder
 from vlseg.deploy.jetson.wheel import ROOMS, ROOT, pack_wheel
 from vlseg.deploy.manifest import Manifest
+from vlseg.deploy.metrics import dice
 from vlseg.deploy.segmenter import Segmenter
 
 SCRIPTS = ("install.sh", "build.sh", "bench.sh")
@@ -253,7 +254,8 @@ def test_it_installs_and_answers_in_a_clean_environment(made, tmp_path, colours)
         vlseg, "segment", folder / "bundle", tmp_path / "photo.png", "--prompt", "red", "--out", tmp_path / "m.png"
     )
     assert done.returncode == 0, done.stderr
-    assert np.array_equal(np.asarray(Image.open(tmp_path / "m.png")) > 0, colours[1]["red"])
+    with Image.open(tmp_path / "m.png") as mask:
+        assert dice(np.asarray(mask) > 0, colours[1]["red"]) > 0.85
     done = run(folder / "build.sh")
     assert done.returncode == 2 and "TensorRT is not here" in done.stderr
     done = run(folder / "bench.sh", "--repeats", "3", "--no-cold")
