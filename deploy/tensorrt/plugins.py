@@ -7,6 +7,8 @@ and this file must never postpone the evaluation of annotations.
 import functools
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any, List, Tuple, Union  # noqa: UP035  # the typing module's own, which TensorRT compares with
 
@@ -43,7 +45,7 @@ def register(trt: Any, kernels: Iterable[Kernel]) -> list[str]:
 
 def define(trt: Any, node: str, lazy: bool = False) -> None:
     """Tell TensorRT shape, formats and launch of one node; `lazy` leaves the registry, which a stub lacks, alone."""
-    plugin = importlib.import_module("tensorrt.plugin")
+    plugin = _plugin_module()
     name = f"{NAMESPACE}::{node}"
     inputs = _shelf[node][0].inputs
     outputs = _shelf[node][0].outputs
@@ -65,6 +67,20 @@ def define(trt: Any, node: str, lazy: bool = False) -> None:
     plugin.register(name, lazy_register=lazy)(_signed(plugin, shape, inputs, [], one_or_more))
     plugin.autotune(name)(_signed(plugin, formats, inputs, made, List[plugin.AutoTuneCombination]))  # noqa: UP006
     plugin.aot_impl(name)(_signed(plugin, launch, inputs, [*made, ("tactic", int)], launched))
+
+
+def _plugin_module() -> Any:
+    """Return TensorRT's plugin module; what it prints when it is loaded goes to stderr, for stdout may be JSON."""
+    if "tensorrt.plugin" in sys.modules:
+        return sys.modules["tensorrt.plugin"]
+    sys.stdout.flush()
+    stdout = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        return importlib.import_module("tensorrt.plugin")
+    finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
 
 
 def _signed(plugin: Any, function: Any, inputs: Sequence[str], more: Sequence[tuple[str, Any]], returned: Any) -> Any:

@@ -71,8 +71,6 @@ class Argument:
 trt.IDimensionExpr, trt.DimsExprs, trt.DynamicPluginTensorDesc, trt.ISymExpr = Size, Sizes, Described, Argument
 
 import contract_sizes  # noqa: E402  # beside this file
-import tensorrt.plugin  # noqa: E402  # behind the types it reads when it is loaded
-from tensorrt.plugin import _lib  # noqa: E402
 
 from vlseg.deploy.manifest import Manifest  # noqa: E402
 from vlseg.deploy.tensorrt import plugins  # noqa: E402
@@ -93,6 +91,8 @@ def shapes_of(kernel) -> list[list[int]]:
 
 def build(kernel) -> dict:
     """Go through a plugin's life in the builder for one kernel's types and shapes, and return what was launched."""
+    from tensorrt.plugin import _lib
+
     creator = _lib._TemplatePluginCreator.__new__(_lib._TemplatePluginCreator)
     asked = trt.QuickPluginCreationRequest.STRICT_AOT
     plugin = creator.create_plugin(kernel.node, plugins.NAMESPACE, [], trt.TensorRTPhase.BUILD, asked)
