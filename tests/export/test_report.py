@@ -28,7 +28,7 @@ def report():
         "dice_before": 0.031, "dice_after": 0.912, "dice_torch": 0.912, "flipped_share": 1.25e-5,
         "p50_ms_torch": 30.0, "p50_ms_engine": 12.0, "engine_to_torch": ratios[0], "method": "clipseg/dense-vl",
         "size": "tiny", "images": {"train": 64, "val": 16, "test": 48}, "trained_parameters": 105920, "epochs": 3,
-        "best_epoch": 2, "backbone": "vlseg/tiny-2", "weights_hash": "ab" * 32, "created": "2026-01-01T00:00:00+00:00",
+        "best_epoch": 2, "backbone": "vlseg/tiny-3", "weights_hash": "ab" * 32, "created": "2026-01-01T00:00:00+00:00",
         "parity": {"images": 16, "dice_min": 0.99995, "flipped_share": 1.25e-5, "max_abs_logit": 3e-5, "passed": True},
         "bench": {"device": {"cpu": "a <CPU> & more", "threads": 2}, "rows": rows, "ratios": ratios},
         "versions": {"python": "3.11", "torch": "2.13"}, "adapter_bytes": 430_000, "onnx_bytes": 20_100_000,

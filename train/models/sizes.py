@@ -30,7 +30,7 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size("vlseg/tiny-2", 176, dense_rank=16, shallow_rank=128, condition_rank=64),
+    "tiny": Size("vlseg/tiny-3", 176, dense_rank=16, shallow_rank=128, condition_rank=64),
     "base": Size("CIDAS/clipseg-rd64-refined", 352, dense_rank=64, shallow_rank=512, condition_rank=256),
     "rd64": Size("CIDAS/clipseg-rd64", 352, dense_rank=64, shallow_rank=512, condition_rank=256),
     "nano": Size("vlseg/nano", 32, dense_rank=4, shallow_rank=8, condition_rank=8),

@@ -42,7 +42,7 @@ class SanSize:
 
 SAN_SIZES = {
     "tiny": SanSize(
-        "vlseg/tiny-2", 176, (0, 2, 4, 5), width=96, depth=4, heads=4, queries=16, channels=64,
+        "vlseg/tiny-3", 176, (0, 2, 4, 5), width=96, depth=4, heads=4, queries=16, channels=64,
         mean=IMAGENET_MEAN, std=IMAGENET_STD,
     ),
     "base": SanSize(
