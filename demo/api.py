@@ -28,7 +28,7 @@ print(mask, facts["area_px"])
 CURL = """\
 file=$(curl -s -F files=@{picture} {url}/gradio_api/upload | tr -d '[]"')
 event=$(curl -s {url}/gradio_api/call/mask -H 'Content-Type: application/json' \\
-  -d '{{"data": [{{"path": "'$file'", "meta": {{"_type": "gradio.FileData"}}}}, "one round polyp"]}}' \\
+  -d '{{"data": [{{"path": "'$file'", "meta": {{"_type": "gradio.FileData"}}}}, "one round polyp", null, null]}}' \\
   | cut -d '"' -f 4)
 curl -sN {url}/gradio_api/call/mask/$event
 """

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from ..deploy.engine import AUTO
 from ..deploy.errors import UserError
@@ -22,7 +21,7 @@ except ModuleNotFoundError as error:
 
 from . import api
 from .session import Session
-from .shared import QUIET, Shared
+from .shared import QUIET, Shared, join
 from .shipped import shipped
 from .style import CSS, theme
 from .tabs import adapters, ask, latency, segment, stream
@@ -124,14 +123,16 @@ def _bundles(models: Models) -> gr.Dropdown:
 
 
 def _tabs(shared: Shared) -> None:
-    rooms: dict[str, Any] = {
-        "Segment": segment.build,
-        "Ask the model": ask.build,
-        "Adapters": adapters.build,
-        "Latency": latency.build,
-        "Stream": stream.build,
-    }
     with gr.Tabs(elem_id="tabs"):
-        for name, fill in rooms.items():
-            with gr.Tab(name) as tab:
-                fill(shared, tab)
+        with gr.Tab("Segment"):
+            at_once = segment.build(shared)
+        with gr.Tab("Ask the model"):
+            ask.build(shared)
+        with gr.Tab("Adapters"):
+            adapters.build(shared)
+        with gr.Tab("Latency") as tab:
+            latency.build(shared, tab)
+        with gr.Tab("Stream"):
+            stream.build(shared)
+    # an example of the first tab is one click from its answer; elsewhere it waits for the button
+    at_once(join(shared)[0])

@@ -44,7 +44,7 @@ def _dicom(answer: Answer, mask: np.ndarray, manifest: Manifest) -> bytes:
     picture = answer.seen.picture
     if picture.kind != "dicom":
         raise UserError("a DICOM SEG belongs to a DICOM picture, and this is none: open one, or take the mask as PNG")
-    masks = np.zeros((answer.seen.count, *mask.shape), bool)
-    masks[picture.index] = mask
+    labels = np.zeros((answer.seen.count, *mask.shape), np.uint8)
+    labels[picture.index] = mask
     identity = manifest.weights_hash or manifest.name
-    return dicom_seg_bytes([read_dataset(picture.source)], masks, answer.prompt, manifest.name, identity)
+    return dicom_seg_bytes([read_dataset(picture.source)], labels, [answer.prompt], manifest.name, identity)

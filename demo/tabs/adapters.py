@@ -15,14 +15,14 @@ from ..picture import picture_input
 from ..scores import scores
 from ..session import Seen, Session, fitted, looking_at
 from ..share import shares
-from ..shared import QUIET, Shared, follow, picture_column
+from ..shared import Shared, picture_column
 from ..spoken import spoken
 
 MOST = 3
 HINT = '<p class="hint">Up to three bundles answer the same question. With a true mask they are scored against it.</p>'
 
 
-def build(shared: Shared, tab: gr.Tab) -> None:
+def build(shared: Shared) -> None:
     """Lay out the tab and join its controls."""
     names = shared.models.names
     first = shared.examples[0] if shared.examples else None
@@ -42,13 +42,9 @@ def build(shared: Shared, tab: gr.Tab) -> None:
                 sources=["upload", "clipboard"],
             )
     answers = gr.HTML(HINT, elem_id="compared-answers")
-    follow(shared, tab, column, answers, mask)
-    column.examples.click(
-        lambda i: (shared.examples[i].file, shared.examples[i].prompt, shared.examples[i].mask, HINT),
-        column.examples,
-        [column.image, prompt, mask, answers],
-        **QUIET,
-    )
+    shared.results.append(answers)
+    shared.bound.append(mask)
+    shared.fills.extend([(prompt, lambda example: example.prompt), (mask, lambda example: example.mask)])
     gr.on(
         [button.click, prompt.submit],
         spoken(lambda *values: compare(shared.models, *values)),

@@ -15,7 +15,7 @@ from ..models import Models
 from ..overlay import overlay
 from ..prompts import COLOURS, COUNTS, PLACES, SHAPES, SIZES, STEPS, Said, ladder
 from ..session import Seen, Session, looking_at
-from ..shared import QUIET, Shared, follow, picture_column
+from ..shared import QUIET, Shared, picture_column
 from ..spoken import spoken
 
 CHIPS = {"count": COUNTS, "size": SIZES, "colour": COLOURS, "shape": SHAPES, "place": PLACES}
@@ -41,7 +41,7 @@ class Words:
         return [self.noun, *self.chips, self.clause, self.steps, self.own]
 
 
-def build(shared: Shared, tab: gr.Tab) -> None:
+def build(shared: Shared) -> None:
     """Lay out the tab and join its controls."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
@@ -51,7 +51,8 @@ def build(shared: Shared, tab: gr.Tab) -> None:
             preview = gr.HTML(_preview(*_start(words)), elem_id="ladder")
             button = gr.Button("Ask all", variant="primary", elem_id="ask-all")
     answers = gr.HTML(HINT, elem_id="answers")
-    follow(shared, tab, column, answers)
+    shared.results.append(answers)
+    shared.fills.append((words.noun, lambda example: example.noun))
     gr.on(
         [control.change for control in words.inputs],
         _preview,
@@ -59,12 +60,6 @@ def build(shared: Shared, tab: gr.Tab) -> None:
         preview,
         queue=False,
         trigger_mode="always_last",
-        **QUIET,
-    )
-    column.examples.click(
-        lambda i: (shared.examples[i].file, shared.examples[i].noun, HINT),
-        column.examples,
-        [column.image, words.noun, answers],
         **QUIET,
     )
     button.click(

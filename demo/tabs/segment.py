@@ -1,26 +1,29 @@
 """Segment: a picture and a sentence in, the mask drawn over the picture, what it measures, and files to take away."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 import numpy as np
+from gradio.events import Dependency
 
 from ...deploy.errors import UserError
 from ...deploy.outputs.area import measure_area
 from ...deploy.pixels import to_mask
+from ..examples import Example
 from ..maps import heat
 from ..models import Models
 from ..overlay import VEIL, overlay
 from ..picture import picture_output, written
 from ..readings import area_html, latency_html
 from ..session import Answer, Session, looking_at
-from ..shared import HEIGHT, QUIET, Column, Shared, follow, picture_column
+from ..shared import HEIGHT, QUIET, Column, Shared, picture_column
 from ..spoken import spoken
 from ..take import FOLLOW, KINDS, take
 
 VIEWS = ("Overlay", "Probability", "Mask")
+Asked = Callable[[Dependency], Dependency]
 
 
 @dataclass(frozen=True)
@@ -49,17 +52,23 @@ class Showing:
         return [self.picture, self.area, self.time]
 
 
-def build(shared: Shared, tab: gr.Tab) -> gr.Slider:
-    """Lay out the tab and join its controls; return its threshold, which follows the bundle."""
+def build(shared: Shared) -> Asked:
+    """Lay out the tab and join its controls; return how an example of its column is asked about at once."""
     with gr.Row(equal_height=False):
         with gr.Column(scale=5, min_width=320):
             column, asking = picture_column(shared, "segment", lambda: _asking(shared))
         with gr.Column(scale=6, min_width=320):
             showing = _showing(shared.models)
-    follow(shared, tab, column, *showing.results)
-    _ask(shared, column, asking, showing)
+    shared.results.extend(showing.results)
+    shared.fills.extend(
+        [
+            (asking.prompt, lambda example: example.prompt),
+            (shared.bundle, lambda example: _bundle(shared, example)),
+            (showing.levels[0], lambda example: _threshold(shared, _bundle(shared, example))),
+        ]
+    )
     _redraw(shared, showing)
-    return showing.levels[0]
+    return _ask(shared, column, asking, showing)
 
 
 def _asking(shared: Shared) -> Asking:
@@ -91,8 +100,8 @@ def _showing(models: Models) -> Showing:
     return Showing(picture, area, time, [threshold, opacity, view], takes, link)
 
 
-def _ask(shared: Shared, column: Column, asking: Asking, showing: Showing) -> None:
-    """Join what asks: the button and Enter, an example, another bundle, and where it is live every change."""
+def _ask(shared: Shared, column: Column, asking: Asking, showing: Showing) -> Asked:
+    """Join what asks: the button and Enter, another bundle, and where it is live every change."""
     given = [shared.kept, column.image, asking.prompt, shared.bundle, *showing.levels]
     asked: dict[str, Any] = {
         "inputs": given,
@@ -110,10 +119,9 @@ def _ask(shared: Shared, column: Column, asking: Asking, showing: Showing) -> No
         live,
         **{**asked, "inputs": [asking.live, *given], "show_progress": "hidden", "trigger_mode": "always_last"},
     )
-    filled = [column.image, asking.prompt, shared.bundle, showing.levels[0]]
-    column.examples.click(lambda i: _example(shared, i), column.examples, filled, **QUIET).success(run, **asked)
     threshold = shared.bundle.input(lambda name: _threshold(shared, name), shared.bundle, showing.levels[0], **QUIET)
     threshold.then(again, **asked)
+    return lambda chosen: chosen.success(run, **asked)
 
 
 def _redraw(shared: Shared, showing: Showing) -> None:
@@ -186,12 +194,9 @@ def _take(shared: Shared, kind: str, kept: Session, threshold: float, opacity: f
     return take(kind, kept.answer, shared.models.manifests, threshold, opacity)
 
 
-def _example(shared: Shared, index: int) -> tuple[str, str, str, float]:
-    """Return an example's picture and prompt, and the bundle that was made for it where the page has that one."""
-    example = shared.examples[index]
-    names = shared.models.names
-    bundle = example.bundle if example.bundle in names else names[0]
-    return example.file, example.prompt, bundle, _threshold(shared, bundle)
+def _bundle(shared: Shared, example: Example) -> str:
+    """Return the bundle that was made for an example where the page has that one, else the first."""
+    return example.bundle if example.bundle in shared.models.names else shared.models.names[0]
 
 
 def _threshold(shared: Shared, name: str) -> float:

@@ -40,7 +40,7 @@ class Watch:
         self.pace.drop(max(0, due - self.pace.shown - self.pace.dropped - 1))
 
 
-def build(shared: Shared, tab: gr.Tab) -> None:
+def build(shared: Shared) -> None:
     """Lay out the tab and join its controls."""
     models = shared.models
     with gr.Row(equal_height=False):

@@ -86,3 +86,20 @@ def picture(tmp_path_factory):
     path = tmp_path_factory.mktemp("pictures") / "disc.png"
     Image.fromarray(np.repeat(gray.astype(np.uint8)[..., None], 3, axis=2)).save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def moving(tmp_path_factory):
+    """A second of video, 20 frames: a bright disc that moves to the right."""
+    av = pytest.importorskip("av")
+    path = tmp_path_factory.mktemp("videos") / "moving.mkv"
+    y, x = np.mgrid[0:48, 0:64]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream("ffv1", rate=20)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p"
+        for i in range(20):
+            gray = (40 + 200 * (np.hypot(y - 24, x - 10 - 2 * i) < 9)).astype(np.uint8)
+            frame = av.VideoFrame.from_ndarray(np.repeat(gray[..., None], 3, axis=2), format="rgb24")
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode())
+    return path
