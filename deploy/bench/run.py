@@ -80,7 +80,7 @@ def bench(
         raise UserError("nothing to bench: name at least one bundle and one engine")
     with ExitStack() as undo:
         picture = Path(image) if image else draw_image(Path(undo.enter_context(_scratch())) / "drawn.png")
-        subjects, known = list(yardsticks), [Known() for _ in yardsticks]
+        subjects, known = list(yardsticks), [Known(accuracy=_accuracy(one, extras)) for one in yardsticks]
         for label, bundle in zip(names_of(bundles), map(Path, bundles), strict=True):
             opened = [Subject(label, undo.enter_context(one)) for one in _open(bundle, engines, threads)]
             certificates = prove(bundle, [one.segmenter for one in opened], threads)

@@ -98,7 +98,9 @@ def test_accuracy_stands_in_the_same_row(toy_bundle, toy_data):
     report = bench([toy_bundle], plan=Plan(repeats=1, warmup=0), extras=extras)
     with Segmenter.open(toy_bundle) as segmenter:
         expected = evaluate(segmenter, samples, "p1", data="x", split="test", hd95=False)["mean"]
-    assert {(row["dice"], row["iou"]) for row in report["rows"]} == {(expected["dice"], expected["iou"])}
+        assert {(row["dice"], row["iou"]) for row in report["rows"]} == {(expected["dice"], expected["iou"])}
+        yardstick = bench([], plan=Plan(repeats=1, warmup=0), yardsticks=[Subject("own", segmenter)], extras=extras)
+        assert {row["dice"] for row in yardstick["rows"]} == {expected["dice"]}
 
 
 class OneAtATime:
