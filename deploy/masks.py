@@ -151,7 +151,7 @@ class _Run:
         written: list[tuple[Path, bytes]] = []
         maps, areas, notes = [], [], {}
         for picture in (first, *map(pictures.read, range(1, len(pictures)))):
-            labels = self.question.ask(self.segmenter, picture.pixels)
+            labels = self.question.ask(self.segmenter, picture.image)
             index = picture.index if len(pictures) > 1 else None
             for form in (form for form in forms if form in PER_PICTURE):
                 data = picture_bytes(form, picture, labels, self.question.prompts)

@@ -14,6 +14,8 @@ from .errors import UserError
 from .window import Window, apply_window
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+Pixels = np.ndarray | Image.Image
+"""A picture: uint8 RGB (H, W, 3), or a Pillow image in RGB."""
 _DEEP = ("I", "F")
 _LOSSY = ("JPEG", "MPO", "WEBP")
 _PREVIEWS = ("MPO",)  # a phone's: the picture first, previews after it
@@ -33,13 +35,16 @@ def read_image(path: Path | str, window: Window | None = None, frame: int | None
     picture, frames = _open(path, frame)
     if frame is None and frames > 1:
         raise UserError(f"{path} holds {frames} frames, expected one picture: save the frame you mean")
-    return _pixels(picture, path, window)
+    return np.array(_seen(picture, path, window))
 
 
-def read_first(path: Path | str, window: Window | None = None) -> tuple[np.ndarray, int]:
-    """Return the first picture of a file and how many it holds, opened once; the rest as `read_image`."""
+def read_first(path: Path | str, window: Window | None = None) -> tuple[Image.Image, int]:
+    """Return the first picture of a file, as a Pillow image in RGB, and how many it holds; the rest as `read_image`.
+
+    What Pillow has decoded it can shrink without a copy in between.
+    """
     picture, frames = _open(path)
-    return _pixels(picture, path, window), frames
+    return _seen(picture, path, window), frames
 
 
 def read_mask(path: Path | str) -> np.ndarray:
@@ -66,16 +71,15 @@ def read_mask(path: Path | str) -> np.ndarray:
     return values > 127
 
 
-def to_input(
-    image: np.ndarray, size: int, mean: tuple[float, float, float], std: tuple[float, float, float]
-) -> np.ndarray:
-    """Return the model's input, float32 (3, size, size), from uint8 RGB (H, W, 3).
+def to_input(image: Pixels, size: int, mean: tuple[float, float, float], std: tuple[float, float, float]) -> np.ndarray:
+    """Return the model's input, float32 (3, size, size), from uint8 RGB (H, W, 3) or the same as a Pillow image.
 
     Bilinear with antialiasing (Pillow), the aspect ignored, as CLIPSeg's own processor does; then
     (x / 255 - mean) / std.
     """
     check_image(image)
-    small = Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR)
+    whole = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+    small = whole.resize((size, size), Image.Resampling.BILINEAR)
     scale = 1 / (255 * np.asarray(std, np.float64))
     shift = np.asarray(mean, np.float64) / np.asarray(std, np.float64)
     # bytes are turned into planes, which is cheaper than turning floats
@@ -85,10 +89,18 @@ def to_input(
     return out
 
 
-def check_image(image: np.ndarray) -> None:
-    """Raise UserError unless a picture is uint8 (H, W, 3) with at least one pixel."""
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+def check_image(image: Pixels) -> None:
+    """Raise UserError unless a picture is uint8 (H, W, 3), or a Pillow image in RGB, with at least one pixel."""
+    if isinstance(image, Image.Image):
+        if image.mode != "RGB" or not image.width * image.height:
+            raise UserError(f"image is {image.mode} of {image.size}, expected RGB: convert it")
+    elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UserError(f"image is {image.dtype} {image.shape}, expected uint8 (height, width, 3)")
+
+
+def shape_of(image: Pixels) -> tuple[int, int]:
+    """Return height and width of a picture."""
+    return image.shape[:2] if isinstance(image, np.ndarray) else (image.height, image.width)
 
 
 def to_probability(logits: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -109,15 +121,14 @@ def to_mask(probability: np.ndarray, threshold: float) -> np.ndarray:
     return probability > threshold
 
 
-def _pixels(picture: Image.Image, path: Path | str, window: Window | None) -> np.ndarray:
-    """Return uint8 RGB (H, W, 3) of a decoded picture."""
+def _seen(picture: Image.Image, path: Path | str, window: Window | None) -> Image.Image:
+    """Return a decoded picture in RGB."""
     if picture.mode.startswith(_DEEP):
         values = _deep(picture, path)
-        gray = apply_window(values, *(window or (values.min(), values.max())))
-        return np.repeat(gray[..., None], 3, axis=2)
+        return Image.fromarray(apply_window(values, *(window or (values.min(), values.max())))).convert("RGB")
     if window:
         raise UserError(f"{path} has 8 bits, and a window is for deeper gray pictures: leave the window out")
-    return np.array(_to_rgb(picture, path))
+    return _to_rgb(picture, path)
 
 
 def _open(path: Path | str, frame: int | None = None) -> tuple[Image.Image, int]:

@@ -10,6 +10,7 @@ import numpy as np
 from .classes import class_map
 from .clean import KEEP, Clean
 from .errors import UserError
+from .pixels import Pixels
 from .segmenter import Segmenter
 from .tiles import Progress
 from .window import Window
@@ -40,8 +41,8 @@ class Question:
         if isinstance(self.prompts, str) or not self.prompts:
             raise UserError(f"prompts is {self.prompts!r}, expected a list of at least one sentence")
 
-    def ask(self, segmenter: Segmenter, image: np.ndarray) -> np.ndarray:
-        """Return a class map, uint8 (H, W), of a picture, uint8 (H, W, 3); of a single prompt, 0 and 1.
+    def ask(self, segmenter: Segmenter, image: Pixels) -> np.ndarray:
+        """Return a class map, uint8 (H, W), of a picture; of a single prompt, 0 and 1.
 
         The segmenter keeps nothing of the picture, since files and frames are asked about once.
         """

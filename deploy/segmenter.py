@@ -3,9 +3,7 @@
 The picture is encoded once, and asked as often as one likes.
 """
 
-import hashlib
-from collections.abc import Hashable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -14,6 +12,7 @@ import numpy as np
 from . import pixels, tiles
 from .adapters import check_swaps, described, read_adapter
 from .answers import Result, Timings
+from .asked import Question, key_of, rows_of
 from .cache import Cache
 from .classes import class_map
 from .clean import KEEP, Clean
@@ -22,26 +21,8 @@ from .errors import EngineError, UserError
 from .fixed import by_prompt, read_fixed
 from .flow import GIVEN, Flow
 from .manifest import Manifest
+from .pixels import Pixels
 from .words import Tokenizer
-
-
-@dataclass
-class _Question:
-    """Rows of a picture and a prompt on their way through the parts; `made` holds what there is of each by name.
-
-    `pictures` are the keys by which pictures are known; None where nothing of them is to be kept.
-    """
-
-    images: Sequence[np.ndarray]
-    prompts: Sequence[str]
-    made: list[Arrays]
-    timings: Timings
-    pictures: Sequence[Hashable] | None = None
-
-    def key(self, i: int, depends: Iterable[str]) -> Hashable:
-        """Return the key of what depends on the picture, the prompt or both."""
-        picture = self.pictures[i] if self.pictures else id(self.images[i])
-        return tuple(picture if source == "picture" else self.prompts[i] for source in sorted(depends))
 
 
 class Segmenter:
@@ -107,8 +88,8 @@ class Segmenter:
         self.manifest, self._weights = described(self.manifest, adapter), tensors
         self.forget()
 
-    def run(self, image: np.ndarray, prompt: str, threshold: float | None = None, clean: Clean = KEEP) -> Result:
-        """Return probability, mask and timings for a picture, uint8 (H, W, 3), and a prompt.
+    def run(self, image: Pixels, prompt: str, threshold: float | None = None, clean: Clean = KEEP) -> Result:
+        """Return probability, mask and timings for a picture, uint8 (H, W, 3) or Pillow's in RGB, and a prompt.
 
         `threshold` None is the manifest's, chosen on validation; `clean` is done to the mask alone.
 
@@ -121,7 +102,7 @@ class Segmenter:
 
     def run_batch(
         self,
-        images: Sequence[np.ndarray],
+        images: Sequence[Pixels],
         prompts: Sequence[str],
         threshold: float | None = None,
         clean: Clean = KEEP,
@@ -134,26 +115,26 @@ class Segmenter:
         timings = Timings()
         rows = self._logits(images, prompts, timings, remember)
         with timings.measure("postprocess"):
-            found = [pixels.to_probability(row, *image.shape[:2]) for row, image in zip(rows, images, strict=True)]
+            found = [
+                pixels.to_probability(row, *pixels.shape_of(image)) for row, image in zip(rows, images, strict=True)
+            ]
             masks = [self._mask(probability, threshold, clean) for probability in found]
         return [Result(probability, mask, timings) for probability, mask in zip(found, masks, strict=True)]
 
-    def logits(self, image: np.ndarray, prompt: str) -> np.ndarray:
+    def logits(self, image: Pixels, prompt: str) -> np.ndarray:
         """Return the model's own answer, float32 (S, S), S being the manifest's image size."""
         return self._logits([image], [prompt], Timings())[0]
 
-    def probability(self, image: np.ndarray, prompt: str) -> np.ndarray:
+    def probability(self, image: Pixels, prompt: str) -> np.ndarray:
         """Return float32 (H, W), 0..1, at the size of the picture."""
         return self.run(image, prompt).probability
 
-    def segment(
-        self, image: np.ndarray, prompt: str, threshold: float | None = None, clean: Clean = KEEP
-    ) -> np.ndarray:
+    def segment(self, image: Pixels, prompt: str, threshold: float | None = None, clean: Clean = KEEP) -> np.ndarray:
         """Return bool (H, W); options and errors as `run`."""
         return self.run(image, prompt, threshold, clean).mask
 
     def run_many(
-        self, image: np.ndarray, prompts: Sequence[str], threshold: float | None = None, clean: Clean = KEEP
+        self, image: Pixels, prompts: Sequence[str], threshold: float | None = None, clean: Clean = KEEP
     ) -> list[Result]:
         """Return an answer for each prompt about one picture, by one call of the decoder; errors as `run`."""
         if isinstance(prompts, str) or not prompts:
@@ -161,13 +142,13 @@ class Segmenter:
         return self.run_batch([image] * len(prompts), prompts, threshold, clean)
 
     def segment_many(
-        self, image: np.ndarray, prompts: Sequence[str], threshold: float | None = None, clean: Clean = KEEP
+        self, image: Pixels, prompts: Sequence[str], threshold: float | None = None, clean: Clean = KEEP
     ) -> np.ndarray:
         """Return bool (n, H, W), one mask for each prompt, by one call of the decoder; they may overlap."""
         return np.stack([result.mask for result in self.run_many(image, prompts, threshold, clean)])
 
     def classes(
-        self, image: np.ndarray, prompts: Sequence[str], threshold: float | None = None, clean: Clean = KEEP
+        self, image: Pixels, prompts: Sequence[str], threshold: float | None = None, clean: Clean = KEEP
     ) -> np.ndarray:
         """Return a class map, uint8 (H, W): 0 is background, i + 1 the prompt at place i; classes never overlap.
 
@@ -183,7 +164,7 @@ class Segmenter:
 
     def tiled(
         self,
-        image: np.ndarray,
+        image: Pixels,
         prompt: str,
         threshold: float | None = None,
         clean: Clean = KEEP,
@@ -203,21 +184,22 @@ class Segmenter:
             UserError: a side below 1, an overlap outside of 0 to 0.9, or as `run`.
         """
         pixels.check_image(image)
+        whole = np.asarray(image)
         side = self.manifest.image_size if side is None else side
-        grid, timings = tiles.lay(image.shape[:2], side, overlap), Timings()
+        grid, timings = tiles.lay(whole.shape[:2], side, overlap), Timings()
 
         def ask(some: Sequence[np.ndarray]) -> list[np.ndarray]:
             rows = self._logits(some, [prompt] * len(some), timings, remember=False)
             with timings.measure("postprocess"):
                 return [pixels.to_probability(row, *tile.shape[:2]) for row, tile in zip(rows, some, strict=True)]
 
-        probability = tiles.blend(image, grid, ask, batch, progress)
+        probability = tiles.blend(whole, grid, ask, batch, progress)
         with timings.measure("postprocess"):
             mask = self._mask(probability, threshold, clean)
         return Result(probability, mask, timings)
 
     def stream(
-        self, frames: Iterable[np.ndarray], prompt: str, threshold: float | None = None, clean: Clean = KEEP
+        self, frames: Iterable[Pixels], prompt: str, threshold: float | None = None, clean: Clean = KEEP
     ) -> Iterator[Result]:
         """Yield the answer for each frame, uint8 (H, W, 3), as it comes; the prompt is encoded once.
 
@@ -255,13 +237,13 @@ class Segmenter:
         """Return the engine that runs one part."""
         return self._engines[part]
 
-    def inputs_of_parts(self, image: np.ndarray, prompt: str, batch: int = 1) -> dict[str, Arrays]:
+    def inputs_of_parts(self, image: Pixels, prompt: str, batch: int = 1) -> dict[str, Arrays]:
         """Return what each part is given when a picture and a prompt, repeated to a batch, go through the model."""
         asked = self._ask([image] * batch, [prompt] * batch, Timings())
         inputs: dict[str, Arrays] = {}
         for part in self._running():
             inputs[part] = self._inputs(part, asked, range(batch))
-            for made, row in zip(asked.made, _rows(self.run_part(part, inputs[part])), strict=True):
+            for made, row in zip(asked.made, rows_of(self.run_part(part, inputs[part])), strict=True):
                 made.update(row)
         return inputs
 
@@ -285,13 +267,13 @@ class Segmenter:
         return clean(pixels.to_mask(probability, self.manifest.threshold if threshold is None else threshold))
 
     def _logits(
-        self, images: Sequence[np.ndarray], prompts: Sequence[str], timings: Timings, remember: bool = True
+        self, images: Sequence[Pixels], prompts: Sequence[str], timings: Timings, remember: bool = True
     ) -> np.ndarray:
         """Return logits (n, S, S) for n pictures, each with its prompt, and fill in `timings`."""
         asked = self._ask(images, prompts, timings)
         if remember:
             with timings.measure("preprocess"):
-                keys = {id(image): _content(image) for image in images}
+                keys = {id(image): key_of(image) for image in images}
             asked.pictures = [keys[id(image)] for image in images]
         *encoders, decoder = self._running()
         for part in encoders:
@@ -300,7 +282,7 @@ class Segmenter:
         with timings.measure("decoder"):
             return self.run_part(decoder, inputs)["logits"][:, 0].astype(np.float32, copy=False)
 
-    def _ask(self, images: Sequence[np.ndarray], prompts: Sequence[str], timings: Timings) -> _Question:
+    def _ask(self, images: Sequence[Pixels], prompts: Sequence[str], timings: Timings) -> Question:
         if self._fixed and (unknown := [prompt for prompt in prompts if prompt not in self._fixed]):
             raise UserError(f"{self.manifest.name} does not know the prompt {unknown[0]!r}: {self._fixed_names()}")
         if self.manifest.needs_words and not all(prompt.strip() for prompt in prompts):
@@ -312,13 +294,13 @@ class Segmenter:
             raise UserError(f"{len(images)} pictures with {len(prompts)} prompts, expected a prompt for each picture")
         for image in images:
             pixels.check_image(image)
-        return _Question(images, prompts, [dict(self._fixed.get(prompt, {})) for prompt in prompts], timings)
+        return Question(images, prompts, [dict(self._fixed.get(prompt, {})) for prompt in prompts], timings)
 
     def _running(self) -> list[str]:
         """Return the parts that there are, in their order; text is none where the prompts are fixed."""
         return [part for part in self.flow.order if part != "text" or not self._fixed]
 
-    def _encode(self, part: str, asked: _Question) -> None:
+    def _encode(self, part: str, asked: Question) -> None:
         """Add what a part makes for each row, remembered or new; the new ones take one call together."""
         depends = self.flow.depends[part]
         cache = self._caches[part] if asked.pictures or "picture" not in depends else Cache[Arrays](0)
@@ -327,14 +309,14 @@ class Segmenter:
         if new := {key: i for i, key in enumerate(keys) if known[key] is None}:
             inputs = self._inputs(part, asked, new.values())
             with asked.timings.measure(part):
-                rows = _rows(self.run_part(part, inputs))
+                rows = rows_of(self.run_part(part, inputs))
             for key, row in zip(new, rows, strict=True):
                 known[key] = row
                 cache.put(key, row)
         for made, key in zip(asked.made, keys, strict=True):
             made.update(known[key] or {})
 
-    def _inputs(self, part: str, asked: _Question, chosen: Iterable[int]) -> Arrays:
+    def _inputs(self, part: str, asked: Question, chosen: Iterable[int]) -> Arrays:
         """Return what a part reads for the chosen rows: from outside, and from the parts before it."""
         chosen = list(chosen)
         names = self.flow.inputs[part]
@@ -352,7 +334,7 @@ class Segmenter:
                 inputs[name] = np.stack([asked.made[i][name] for i in chosen])
         return inputs
 
-    def _pixel_values(self, images: Sequence[np.ndarray]) -> np.ndarray:
+    def _pixel_values(self, images: Sequence[Pixels]) -> np.ndarray:
         """Return float32 (n, 3, S, S); a picture that comes several times is made once."""
         size, mean, std = self.manifest.image_size, self.manifest.mean, self.manifest.std
         made = {id(image): image for image in images}
@@ -361,16 +343,3 @@ class Segmenter:
 
     def _fixed_names(self) -> str:
         return f"it was exported for {', '.join(map(repr, self._fixed))}"
-
-
-def _rows(outputs: Arrays) -> list[Arrays]:
-    """Return each row of a part's outputs by name; a copy of its own, since one kept row would hold the whole batch."""
-    count = len(next(iter(outputs.values())))
-    if count == 1:
-        return [{name: array[0] for name, array in outputs.items()}]
-    return [{name: array[i].copy() for name, array in outputs.items()} for i in range(count)]
-
-
-def _content(image: np.ndarray) -> tuple[bytes, tuple[int, ...], str]:
-    """Return a key of the picture's bytes and shape; it cannot be turned back into the picture."""
-    return hashlib.blake2b(np.ascontiguousarray(image).data, digest_size=16).digest(), image.shape, image.dtype.str

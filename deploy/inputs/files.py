@@ -3,7 +3,7 @@
 from functools import partial
 from pathlib import Path
 
-import numpy as np
+from PIL import Image
 
 from ..errors import UserError
 from ..pixels import SUFFIXES as PLAIN
@@ -61,6 +61,6 @@ def is_readable(path: Path) -> bool:
     return known or (not path.suffix and is_dicom(path))
 
 
-def _plain(path: Path, window: Window | None, first: np.ndarray, index: int) -> Picture:
-    pixels = read_image(path, window, index) if index else first
-    return Picture(pixels, path, index=index, meta={"window": window})
+def _plain(path: Path, window: Window | None, first: Image.Image, index: int) -> Picture:
+    image = read_image(path, window, index) if index else first
+    return Picture(image, path, index=index, meta={"window": window})

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ..pixels import Pixels, shape_of
 
 
 @dataclass(frozen=True)
@@ -13,7 +16,7 @@ class Picture:
     """One picture of a file.
 
     Attributes:
-        pixels: uint8 RGB (H, W, 3), upright, as the model is to see it.
+        image: as the model is to see it: uint8 RGB (H, W, 3), or what Pillow decoded, in RGB.
         source: the file.
         kind: `picture`, `dicom` or `nifti`.
         spacing: millimetres from one row to the next and from one column to the next; None where the file does not say.
@@ -23,7 +26,7 @@ class Picture:
             another word about the patient.
     """
 
-    pixels: np.ndarray
+    image: Pixels
     source: Path
     kind: str = "picture"
     spacing: tuple[float, float] | None = None
@@ -31,10 +34,15 @@ class Picture:
     notes: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict)
 
+    @cached_property
+    def pixels(self) -> np.ndarray:
+        """The picture as uint8 RGB (H, W, 3), upright."""
+        return self.image if isinstance(self.image, np.ndarray) else np.array(self.image)
+
     @property
     def shape(self) -> tuple[int, int]:
         """Height and width in pixels."""
-        return self.pixels.shape[0], self.pixels.shape[1]
+        return shape_of(self.image)
 
 
 @dataclass(frozen=True)

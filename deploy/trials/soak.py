@@ -42,7 +42,7 @@ def soak(segmenter: Segmenter, paths: Sequence[Path], images: int, prompts: Sequ
     """Return resident memory in MiB after each image, the warm-up of a tenth left out; prompts take turns."""
     memory = []
     for i in range(images):
-        Question([prompts[i % len(prompts)]]).ask(segmenter, read_any(paths[i % len(paths)]).pixels)
+        Question([prompts[i % len(prompts)]]).ask(segmenter, read_any(paths[i % len(paths)]).image)
         if i >= images // 10:
             memory.append(resident_mib())
     return memory

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from vlseg.deploy import pixels
 from vlseg.deploy.cache import Cache
@@ -167,6 +168,21 @@ def test_a_kept_row_does_not_hold_its_batch(segmenter, colours):
     for cache in segmenter._caches.values():
         for outputs in cache._values.values():
             assert all(array.base is None or array.base.size == array.size for array in outputs.values())
+
+
+def test_a_pillow_image_is_the_same_picture(segmenter, colours):
+    image, picture = colours[0], Image.fromarray(colours[0])
+    for ask in (
+        lambda given: segmenter.logits(given, "red"),
+        lambda given: segmenter.run(given, "red").mask,
+        lambda given: segmenter.classes(given, ["red", "green"]),
+        lambda given: segmenter.tiled(given, "red", side=20).probability,
+        lambda given: segmenter.run_batch([given], ["red"], remember=False)[0].probability,
+    ):
+        assert np.array_equal(ask(image), ask(picture))
+    assert len(segmenter._caches["image"]) == 1  # it has the same key
+    with pytest.raises(UserError, match="image is L"):
+        segmenter.run(picture.convert("L"), "red")
 
 
 def test_frames_as_they_come(segmenter, colours):
