@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from ..deploy.errors import UserError
 from .options import Json
 from .speak import say, show
 
@@ -26,6 +27,9 @@ def export(
         list[int] | None,
         typer.Option(help="Compute capability to build for, e.g. 86; repeat for more; default: all."),
     ] = None,
+    adapter: Annotated[
+        list[str] | None, typer.Option(help="NAME=RUN: one bundle for this run and RUN; repeat for more.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace a bundle that stands there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -35,6 +39,11 @@ def export(
     """
     from ..export.bundle import export as pack
 
+    if adapter:
+        alone = {"--fixed-prompt": fixed_prompt, "--calibrate": calibrate, "--arch": arch, "--data": data}
+        alone |= {"--target": target != "onnx", "--folds": folds == "all"}
+        _several(run, adapter, bundle, precision, overwrite, as_json, [name for name, on in alone.items() if on])
+        return
     report = pack(
         run,
         bundle,
@@ -55,6 +64,24 @@ def export(
         f"{bundle}: parity on {parity['images']} images, lowest Dice {parity['dice_min']:.5f}, "
         f"{parity['flipped_share']:.6%} of pixels flipped",
     )
+
+
+def _several(
+    run: Path, adapters: list[str], bundle: Path, precision: str, overwrite: bool, as_json: bool, alone: list[str]
+) -> None:
+    """Export several runs as one bundle."""
+    from ..export.many import export_many, parse_adapters
+
+    if alone:
+        raise UserError(f"{alone[0]} is for one run: leave it out, or export each run by itself without --adapter")
+    runs = {run.resolve().name: run, **(others := parse_adapters(adapters))}
+    if len(runs) == len(others):
+        raise UserError(f"adapter {run.resolve().name} would be there twice: choose another name than the run's own")
+    report = export_many(runs, bundle, precision=precision, overwrite=overwrite, progress=say)
+    lines = [
+        f"{name}: {one['bytes'] / 1e6:.2f} MB, threshold {one['threshold']}" for name, one in report["adapters"].items()
+    ]
+    show(report, as_json, "\n".join([f"{bundle}: {len(lines)} adapters", *lines]))
 
 
 COMMANDS = (export,)
