@@ -39,9 +39,9 @@ class Recipe:
     """
 
     stages: tuple[Stage, ...] = (
-        Stage(0.55, 10, 8, 3, 4),
-        Stage(0.20, 14, 5, 2, 5),
-        Stage(0.25, 0, 4, 1, 6),
+        Stage(0.40, 10, 8, 3, 4),
+        Stage(0.15, 14, 5, 2, 5),
+        Stage(0.45, 0, 4, 1, 6),
     )
     rate: float = 1e-3
     decay: float = 0.05
@@ -226,7 +226,7 @@ class Job:
 def pretrain(
     out: Path,
     *,
-    minutes: float = 95,
+    minutes: float = 180,
     seed: int = 0,
     threads: int = 2,
     recipe: Recipe | None = None,
@@ -300,7 +300,7 @@ if __name__ == "__main__":
     parser.add_argument(
         "out", type=Path, help="folder with config.json and tokenizer.json; the weights are written there"
     )
-    parser.add_argument("--minutes", type=float, default=95)
+    parser.add_argument("--minutes", type=float, default=180)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--resume", action="store_true", help="start from the weights that are there")
