@@ -38,6 +38,11 @@ def rows_of(outputs: Arrays) -> list[Arrays]:
     return [{name: array[i].copy() for name, array in outputs.items()} for i in range(count)]
 
 
+def together(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """Return rows as one batch; of a single row a view, since an embedding has a megabyte or more."""
+    return rows[0][None] if len(rows) == 1 else np.stack(rows)
+
+
 def key_of(image: Pixels) -> tuple[bytes, tuple[int, ...]]:
     """Return a key of the picture's bytes and shape; it cannot be turned back into the picture."""
     values = np.ascontiguousarray(image)

@@ -144,15 +144,19 @@ def _open(path: Path | str, frame: int | None = None) -> tuple[Image.Image, int]
         return picture, frames
 
 
+def check_file(path: Path) -> None:
+    """Raise UserError unless there is a file that holds something."""
+    if not path.is_file():
+        raise UserError(f"no image file {path}: check the path")
+    if path.stat().st_size == 0:
+        raise UserError(f"{path} is empty (0 bytes), expected an image: copy it again")
+
+
 @contextmanager
 def _reading(path: Path | str) -> Iterator[None]:
     """Turn whatever Pillow says about a bad file into one sentence."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no image file {path}: check the path")
+    check_file(Path(path))
     try:
-        if path.stat().st_size == 0:
-            raise UserError(f"{path} is empty (0 bytes), expected an image: copy it again")
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         limit = Image.MAX_IMAGE_PIXELS or 0

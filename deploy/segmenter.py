@@ -12,7 +12,7 @@ import numpy as np
 from . import pixels, tiles
 from .adapters import check_swaps, described, read_adapter
 from .answers import Result, Timings
-from .asked import Question, key_of, rows_of
+from .asked import Question, key_of, rows_of, together
 from .cache import Cache
 from .classes import class_map
 from .clean import KEEP, Clean
@@ -331,7 +331,7 @@ class Segmenter:
             inputs.update(zip(("input_ids", "attention_mask"), words, strict=True))
         for name in names:
             if name not in GIVEN:
-                inputs[name] = np.stack([asked.made[i][name] for i in chosen])
+                inputs[name] = together([asked.made[i][name] for i in chosen])
         return inputs
 
     def _pixel_values(self, images: Sequence[Pixels]) -> np.ndarray:

@@ -7,7 +7,7 @@ from PIL import Image
 
 from ..errors import UserError
 from ..pixels import SUFFIXES as PLAIN
-from ..pixels import read_first, read_image
+from ..pixels import check_file, read_first, read_image
 from ..window import Window
 from .dicom import SUFFIXES as DICOM
 from .dicom import is_dicom, open_dicom
@@ -40,10 +40,7 @@ def open_any(path: Path | str, window: Window | None = None) -> Pictures:
     to Pillow, and the first picture decoded at once.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no image file {path}: check the path")
-    if path.stat().st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes), expected an image: copy it again")
+    check_file(path)
     if is_nifti(path):
         return open_nifti(path, window)
     suffix = path.suffix.lower()
