@@ -35,7 +35,8 @@ def monitor(trt: Any, tell: Tell, cancelled: threading.Event) -> Any:
 
         def phase_finish(self, phase_name: str) -> None:
             with self._lock:
-                self._steps.pop(phase_name, None)
+                if total := self._steps.pop(phase_name, None):
+                    tell(total, total)
 
     return Monitor()
 

@@ -272,7 +272,7 @@ def test_ctrl_c_leaves_nothing_half_written(bundle, trt, cuda, gpu):
 def test_progress_is_that_of_the_outermost_phase(bundle, trt, cuda):
     told = []
     build(bundle, tell=lambda *step: told.append(step), trt=trt, cuda=cuda)
-    assert told == [(1, 3), (2, 3), (3, 3)] * 3
+    assert told == [(1, 3), (2, 3), (3, 3), (3, 3)] * 3
 
 
 def test_no_gpu(bundle, trt):
