@@ -1,6 +1,7 @@
 """The page: five tabs on the bundles that it was given. Nothing on it comes from another machine."""
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,6 +69,8 @@ def launch(
         UserError: no such bundle, or the port is taken.
     """
     place = place or Place()
+    # a service is stopped by SIGTERM, and uploads are to go then too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with TemporaryDirectory(prefix="vlseg-demo-") as scratch:
         models = Models(bundles or shipped(Path(scratch)), engine, threads)
         page = start(models, Path(scratch), place)

@@ -1,6 +1,13 @@
 """A bundle of four nodes: bright pixels are the object, and how sure it is depends on the sentence."""
 
 import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +21,19 @@ from vlseg.deploy.manifest import Manifest
 
 SIZE = 32
 TOKENIZER = Path(__file__).parents[2] / "train" / "models" / "tiny" / "tokenizer.json"
+
+
+# The server tells every address it connects to or looks up, from the first import on.
+SERVER = """
+import sys
+def told(event, values):
+    if event == "socket.connect": print("ADDRESS", values[1], flush=True)
+    if event == "socket.getaddrinfo": print("ADDRESS", values[0], flush=True)
+sys.addaudithook(told)
+from pathlib import Path
+from vlseg.demo.page import Place, launch
+launch([Path(name) for name in sys.argv[2:]], Place(port=int(sys.argv[1]), {place}), threads=1)
+"""
 
 
 def _save(path, nodes, inputs, outputs, constants):
@@ -103,3 +123,38 @@ def moving(tmp_path_factory):
             out.mux(stream.encode(frame))
         out.mux(stream.encode())
     return path
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def wait_for(url, process, seconds=90):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end and process.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):
+                return
+        except (urllib.error.URLError, TimeoutError):
+            time.sleep(0.3)
+    raise AssertionError(f"the page did not come up: exit code {process.poll()}")
+
+
+@pytest.fixture(scope="session")
+def serving():
+    """A context: a server of bundles in a process of its own, its address and the process."""
+
+    @contextmanager
+    def serve(bundles, place="", **options):
+        url = f"http://127.0.0.1:{free_port()}"
+        command = [sys.executable, "-c", SERVER.replace("{place}", place), url.rpartition(":")[2], *map(str, bundles)]
+        with subprocess.Popen(command, **options) as process:
+            try:
+                wait_for(url, process)
+                yield url, process
+            finally:
+                process.terminate()
+
+    return serve

@@ -2,12 +2,7 @@
 
 import io
 import shutil
-import socket
-import subprocess
-import sys
 import time
-import urllib.error
-import urllib.request
 from base64 import b64decode
 from pathlib import Path
 
@@ -19,18 +14,6 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 QUIET = ["--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 # a camera that shows a moving pattern, and nobody who has to allow it
 CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-
-# The server tells every address it connects to or looks up, from the first import on.
-SERVER = """
-import sys
-def told(event, values):
-    if event == "socket.connect": print("ADDRESS", values[1], flush=True)
-    if event == "socket.getaddrinfo": print("ADDRESS", values[0], flush=True)
-sys.addaudithook(told)
-from pathlib import Path
-from vlseg.demo.page import Place, launch
-launch([Path(name) for name in sys.argv[2:]], Place(port=int(sys.argv[1])), threads=1)
-"""
 
 
 def pytest_collection_modifyitems(items):
@@ -99,34 +82,11 @@ class Visitor:
         return self.page.locator(selector).inner_text()
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def wait_for(url, process, seconds=90):
-    end = time.monotonic() + seconds
-    while time.monotonic() < end and process.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, TimeoutError):
-            time.sleep(0.3)
-    raise AssertionError(f"the page did not come up: exit code {process.poll()}")
-
-
 @pytest.fixture(scope="session")
-def server(bright, strict, tmp_path_factory):
+def server(serving, bright, strict, tmp_path_factory):
     log = tmp_path_factory.mktemp("server") / "log.txt"
-    url = f"http://127.0.0.1:{free_port()}"
-    command = [sys.executable, "-c", SERVER, url.rpartition(":")[2], str(bright), str(strict)]
-    with open(log, "w") as out, subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT) as process:
-        try:
-            wait_for(url, process)
-            yield url, log
-        finally:
-            process.terminate()
+    with open(log, "w") as out, serving([bright, strict], stdout=out, stderr=out) as (url, _):
+        yield url, log
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,113 @@
+"""Make demo/bundles.tar.xz: the bundles that come with the package, of the frozen base and of runs that adapt it.
+
+python docs/bundles.py nuclei=runs/nuclei clinic=runs/clinic
+
+Weights are rounded to as few bits as a bundle's proof of parity allows, which is what makes the archive small; what the
+bundles share is in it once.
+"""
+
+import argparse
+import lzma
+import shutil
+import tarfile
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from vlseg.deploy.drawn import draw_cases
+from vlseg.deploy.manifest import Manifest
+from vlseg.deploy.parity import certify
+from vlseg.deploy.segmenter import Segmenter
+from vlseg.export.bundle import export_model
+from vlseg.export.parity import torch_segmenter
+from vlseg.export.share import add_share
+from vlseg.train.models.methods import build_model
+from vlseg.train.models.runs import load_run
+
+ARCHIVE = Path(__file__).parents[1] / "demo" / "bundles.tar.xz"
+BITS = (10, 11, 12, 13, 14, 16, 23)
+"""Bits of a weight's mantissa to try, of float32's 23."""
+LARGE = 256
+# the shared weights lie as far apart as a bundle is large; four-byte numbers
+FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 64 << 20, "lc": 0, "lp": 2, "pb": 2}]
+
+
+def main() -> None:
+    """Export, round, prove and pack."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("runs", nargs="*", help="name=folder of each adapted run")
+    parser.add_argument("--out", type=Path, default=ARCHIVE)
+    given = parser.parse_args()
+    runs = dict(run.split("=", 1) for run in given.runs)
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = [write("base", None, Path(scratch)), *(write(name, run, Path(scratch)) for name, run in runs.items())]
+        pack(folders, given.out)
+    print(f"{given.out}: {given.out.stat().st_size / 1e6:.2f} MB")
+
+
+def write(name: str, run: str | None, scratch: Path) -> Path:
+    """Export one bundle, with what its adapters contribute, its weights rounded as far as parity allows."""
+    exact, folder = scratch / "exact" / name, scratch / name
+    frozen = {"method": "clipseg/frozen", "size": "tiny"}
+    model, info = load_run(Path(run)) if run else (build_model("clipseg/frozen", "tiny"), frozen)
+    export_model(model, info, exact, progress=print)
+    if run:
+        add_share(run, exact)
+    for bits in BITS:
+        shutil.rmtree(folder, ignore_errors=True)
+        shutil.copytree(exact, folder)
+        for path in folder.glob("*.onnx"):
+            round_weights(path, bits)
+        manifest = Manifest.load(exact)
+        manifest.save(folder)
+        with Segmenter.open(folder) as candidate:
+            parity = certify(torch_segmenter(model, manifest), candidate, draw_cases())
+        print(f"{name}: {bits} bits, lowest Dice {parity['dice_min']:.5f}, {parity['flipped_share']:.6%} flipped")
+        if parity["passed"]:
+            return seal(folder, manifest, parity, bits)
+    raise SystemExit(f"{name} does not pass even unrounded")
+
+
+def seal(folder: Path, manifest: Manifest, parity: dict[str, Any], bits: int) -> Path:
+    """Write the certificate of the rounded bundle into it, and that it is rounded."""
+    folds = [*manifest.folds, {"fold": f"weights rounded to {bits + 1} significant bits"}]
+    replace(manifest, parity=parity, folds=folds).save(folder)
+    return folder
+
+
+def round_weights(path: Path, bits: int) -> None:
+    """Round the large float32 constants of a graph to `bits` bits of mantissa, to the nearest."""
+    model = onnx.load(path)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if values.dtype == np.float32 and values.size >= LARGE:
+            tensor.CopyFrom(numpy_helper.from_array(rounded(values, bits), tensor.name))
+    onnx.save(model, path)
+
+
+def rounded(values: np.ndarray, bits: int) -> np.ndarray:
+    """Return float32 values with all but `bits` bits of the mantissa zero."""
+    mantissa, exponent = np.frexp(values)
+    return np.ldexp(np.rint(np.ldexp(mantissa, bits + 1)), exponent - bits - 1).astype(np.float32)
+
+
+def pack(folders: list[Path], out: Path) -> None:
+    """Write an archive without names or times of the machine that made it, large files of one kind side by side."""
+    files = [path for folder in folders for path in folder.iterdir()]
+    files.sort(key=lambda path: (path.suffix, path.name, path.parent.name))
+    with lzma.open(out, "wb", filters=FILTERS) as packed, tarfile.open(fileobj=packed, mode="w") as archive:
+        for path in files:
+            entry = archive.gettarinfo(path, f"{path.parent.name}/{path.name}")
+            entry.uid = entry.gid = entry.mtime = 0
+            entry.uname = entry.gname = ""
+            with open(path, "rb") as file:
+                archive.addfile(entry, file)
+
+
+if __name__ == "__main__":
+    main()
