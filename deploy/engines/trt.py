@@ -34,9 +34,15 @@ class TensorRT(Engine):
         axes: dict[str, list[int | str]],
         outputs: list[str],
         name: str = NAME,
+        refit: tuple[str, ...] = (),
     ):
-        """Take the engines of a part by batch size, the dims of its inputs and outputs, and the outputs' names."""
-        self.name = name
+        """Take the engines of a part by batch size, the dims of its inputs and outputs, and the outputs' names.
+
+        `refit` names the weights that may come with the inputs of a run; they are exchanged where they have changed.
+        """
+        self.name, self.swaps = name, bool(refit)
+        self._refit = refit
+        self._weights: tuple[np.ndarray, ...] = ()
         self._part, self._axes, self._outputs = part, axes, outputs
         self._engines = dict(sorted(engines.items(), reverse=True))
         self._lock = threading.Lock()
@@ -48,12 +54,14 @@ class TensorRT(Engine):
             EngineError: inputs that no engine was built for, or the engine is closed.
         """
         with self._lock:
+            inputs = self._with_weights(inputs)
             pieces = [one.run(piece) for one, piece in self._cut(inputs)]
         return self._joined(pieces, inputs)
 
     def run_split(self, inputs: Arrays) -> tuple[Arrays, dict[str, float]]:
         """Return what `run` does, and the milliseconds of `h2d`, `enqueue`, `compute` and `d2h`; errors as `run`."""
         with self._lock:
+            inputs = self._with_weights(inputs)
             split = [one.run_split(piece) for one, piece in self._cut(inputs)]
         times = {name: sum(ms[name] for _, ms in split) for name in ("h2d", "enqueue", "compute", "d2h")}
         return self._joined([out for out, _ in split], inputs), times
@@ -64,6 +72,20 @@ class TensorRT(Engine):
             for engine in self._engines.values():
                 engine.close()
             self._engines = {}
+
+    def _with_weights(self, inputs: Arrays) -> Arrays:
+        """Exchange the weights among the inputs, unless they are those of the last run; return the inputs proper."""
+        given = {name: inputs[name] for name in self._refit if name in inputs}
+        arrays = tuple(given.values())
+        if len(arrays) != len(self._weights) or any(a is not b for a, b in zip(arrays, self._weights, strict=True)):
+            if len(given) != len(self._refit):
+                raise EngineError(
+                    f"the {self._part} engine takes all of {', '.join(self._refit)} or none of them, ever"
+                )
+            for engine in self._engines.values():
+                engine.refit(given)
+            self._weights = arrays
+        return {name: array for name, array in inputs.items() if name not in given}
 
     def _cut(self, inputs: Arrays) -> Iterator[tuple[Static, Arrays]]:
         """Yield one built size after the other with the rows it gets, the largest that fits first."""
@@ -120,9 +142,11 @@ def open_part(part: Part, trt: Any, cuda: Cuda, graph: bool = True) -> TensorRT:
     device, heard = cuda.device(), ear(trt)
     here = Here(device.name, device.capability, trt.__version__)
     opened: dict[int, Static] = {}
+    refit: tuple[str, ...] = ()
     try:
         for plan in usable(part.folder, part.manifest, part.name, here):
             data = check_file(part.folder, plan)
+            refit = plan.key.refit
             opened[plan.key.batch] = Static(trt, cuda, heard, data, names(plan), plan.graph and graph)
     except EngineError:
         for engine in opened.values():
@@ -130,7 +154,7 @@ def open_part(part: Part, trt: Any, cuda: Cuda, graph: bool = True) -> TensorRT:
         raise
     flow = part.manifest.flow[part.name]
     name = NAME if graph else PLAIN
-    return TensorRT(part.name, opened, part.manifest.axes[part.name], flow["outputs"], name)
+    return TensorRT(part.name, opened, part.manifest.axes[part.name], flow["outputs"], name, refit)
 
 
 def _open(part: Part) -> Engine:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from ..adapters import read_adapter
 from ..engines.trt import TensorRT
 from ..errors import EngineError, UserError
 from ..files import atomic_write, sha256
@@ -35,7 +36,8 @@ class Options:
         plugins: our kernels by measurement, always or never.
         workspace_mib: scratch memory of a tactic; None is sized to the device.
         level: TensorRT's optimisation level 0 to 5; None is sized to the device.
-        refit: for each part, the weights that may be exchanged later; such engines have no plugins.
+        refit: for each part, the weights that may be exchanged later; such engines have no plugins. None are those of
+            the bundle's adapters.
         again: build what is there and fresh, too.
     """
 
@@ -110,6 +112,7 @@ def build(
     """
     options = _checked(options or Options())
     site = _site(Path(bundle), options, say or _nobody, tell or _nothing, trt, cuda)
+    options = replace(options, refit=options.refit or _adapters(site))
     done = remedies.apply(site.here, library.version_of(site.trt))
     for sentence in done:
         site.say(sentence)
@@ -125,6 +128,14 @@ def build(
         "remedies": done,
         "engines": rows,
     }
+
+
+def _adapters(site: Site) -> dict[str, tuple[str, ...]]:
+    """Return the weights in which the adapters of a bundle differ, for each part; none where it has but one."""
+    if not site.manifest.adapters:
+        return {}
+    tensors = read_adapter(site.folder, site.manifest, next(iter(site.manifest.adapters)))
+    return {part: tuple(sorted(arrays)) for part, arrays in tensors.items()}
 
 
 def _checked(options: Options) -> Options:

@@ -39,7 +39,7 @@ class Static:
         Raises:
             EngineError: TensorRT refuses the bytes, a shape is not static, or the GPU has no memory left.
         """
-        self._cuda, self._what, self._heard = cuda, what, heard
+        self._trt, self._cuda, self._what, self._heard = trt, cuda, what, heard
         self._addresses: list[int] = []
         self._locked: list[int] = []
         self._stream = self._graph = None
@@ -170,6 +170,24 @@ class Static:
 
     def _address(self, name: str) -> int:
         return self._host[name].ctypes.data
+
+    def refit(self, weights: Mapping[str, np.ndarray]) -> None:
+        """Exchange weights that the engine was built to exchange; nothing is built again.
+
+        Raises:
+            EngineError: weights that are not among them, or TensorRT refuses; the engine is then closed.
+        """
+        refitter = self._trt.Refitter(self._engine, self._heard)
+        # TensorRT reads them when it refits: they must live until then
+        held = {name: np.ascontiguousarray(array) for name, array in weights.items()}
+        taken = all(refitter.set_named_weights(name, self._trt.Weights(array)) for name, array in held.items())
+        if not taken or not refitter.refit_cuda_engine():
+            self.close()
+            raise EngineError(f"TensorRT cannot exchange weights of {self._what} ({first_error(self._heard.lines)})")
+        if self._graph is not None:
+            self._cuda.call("cudaGraphExecDestroy", self._graph)
+            self._graph = None
+            self._graph = self._recorded()
 
     def close(self) -> None:
         """Give everything back to the GPU; safe to call again."""

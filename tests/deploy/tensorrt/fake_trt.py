@@ -83,6 +83,7 @@ class FakeTensorRT(types.ModuleType):
         self.used: list[list[str]] = []
         self.built: list[dict] = []
         self.steps: Any = None
+        self.refitted = 0
         self.slow = {True: 0.0, False: 0.0}
         for kind in ("BuilderFlag", "NetworkDefinitionCreationFlag", "MemoryPoolType", "ProfilingVerbosity",
                      "TensorIOMode", "DataType", "LayerType"):  # fmt: skip
@@ -100,6 +101,12 @@ class FakeTensorRT(types.ModuleType):
 
     def OnnxParser(self, network, logger):
         return self.strict("OnnxParser", FakeParser(self, inside(network), logger))
+
+    def Weights(self, array):
+        return array
+
+    def Refitter(self, engine, logger):
+        return self.strict("Refitter", FakeRefitter(self, inside(engine), logger))
 
     def Runtime(self, logger):
         return self.strict("Runtime", FakeRuntime(self, logger))
@@ -142,6 +149,7 @@ class FakeBuilder:
         }
         trt.used.append(network.plugins)
         head = {"version": trt.__version__, "device": trt.cuda.name, "shapes": shapes, "plugins": network.plugins}
+        head["refit"] = network.refit
         trt.built.append({**head, "level": config.builder_optimization_level, "pools": config.pools,
                           "flags": config.flags, "cache": config.cache.data, "refit": network.refit})  # fmt: skip
         config.cache.data += b"timing of " + network.name.encode() + b";"
@@ -202,7 +210,10 @@ class FakeParser:
                     "node_operator": "Unreadable",
                 }
                 self.errors.append(types.SimpleNamespace(**{k: lambda v=v: v for k, v in methods.items()}))
+        weights = {tensor.name for tensor in model.graph.initializer}
         for value in model.graph.input:
+            if value.name in weights:  # an initializer that a run may replace is a weight here
+                continue
             dims = [dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim]
             network.inputs.append(types.SimpleNamespace(name=value.name, shape=dims))
         return not self.errors
@@ -277,11 +288,9 @@ class FakeRuntime:
 class FakeEngine:
     def __init__(self, trt, head, content):
         self.trt, self.head = trt, head
-        model = onnx.load_from_string(content)
+        self.model = model = onnx.load_from_string(content)
         self.name = model.graph.name
-        # with plugins or without, the meaning is the function's
-        inlined = inliner.inline_local_functions(model)
-        self.session = onnxruntime.InferenceSession(inlined.SerializeToString())
+        self.load()
         self.ends = [*self.session.get_inputs(), *self.session.get_outputs()]
         self.kinds = {
             value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)
@@ -295,6 +304,11 @@ class FakeEngine:
             for o, a in zip(self.session.get_outputs(), self.session.run(None, zeros), strict=True)
         }
         self.num_io_tensors = len(self.ends)
+
+    def load(self):
+        # with plugins or without, the meaning is the function's
+        inlined = inliner.inline_local_functions(self.model)
+        self.session = onnxruntime.InferenceSession(inlined.SerializeToString())
 
     def get_tensor_name(self, i):
         return self.ends[i].name
@@ -310,6 +324,26 @@ class FakeEngine:
 
     def create_execution_context(self):
         return self.trt.strict("IExecutionContext", FakeContext(self))
+
+
+class FakeRefitter:
+    def __init__(self, trt, engine, logger):
+        self.trt, self.engine, self.logger, self.given = trt, engine, logger, {}
+
+    def set_named_weights(self, name, weights):
+        if name not in self.engine.head["refit"]:
+            self.logger.log(self.trt.ILogger.Severity.ERROR, f"Weights {name} are not refittable.")
+            return False
+        self.given[name] = weights
+        return True
+
+    def refit_cuda_engine(self):
+        for tensor in self.engine.model.graph.initializer:
+            if tensor.name in self.given:
+                tensor.CopyFrom(onnx.numpy_helper.from_array(self.given[tensor.name], tensor.name))
+        self.engine.load()
+        self.trt.refitted += 1
+        return True
 
 
 class FakeContext:

@@ -4,7 +4,8 @@ import threading
 import numpy as np
 import pytest
 
-from vlseg.deploy.engines.trt import TensorRT
+from vlseg.deploy.engines.protocol import Part
+from vlseg.deploy.engines.trt import TensorRT, open_part
 from vlseg.deploy.errors import EngineError
 from vlseg.deploy.manifest import Manifest
 from vlseg.deploy.tensorrt import cuda as cuda_of
@@ -114,6 +115,45 @@ def test_what_exceeds_an_engine_is_said(engines, inputs, sentence):
 def test_another_picture_size(engines):
     with pytest.raises(EngineError, match=r"pixel_values is \(1, 3, 8, 8\), the image engine was built for"):
         engines("image", 1).run({"pixel_values": np.zeros((1, 3, 8, 8), np.float32)})
+
+
+def test_weights_that_come_with_a_run_are_exchanged_once(bundle, trt, cuda, gpu):
+    """What `Segmenter.use` does to an engine: the tensors of an adapter are further inputs of every run."""
+    from onnx import load, numpy_helper
+
+    build(bundle, Options(batches=(1, 2), refit={"text": ("table",)}), trt=trt, cuda=cuda)
+    engine = open_part(Part(bundle, Manifest.load(bundle), "text"), trt, cuda)
+    assert engine.swaps
+    (table,) = [t for t in load(bundle / "text.onnx").graph.initializer if t.name == "table"]
+    first = numpy_helper.to_array(table)
+    for weights in (first * 2, first * 3, first):
+        for rows in (1, 3):
+            inputs = words(rows)
+            expected = answer(bundle, "text", inputs)["text_embedding"] * (weights.max() / first.max())
+            for _ in range(2):
+                found = engine.run({**inputs, "table": weights})["text_embedding"]
+                np.testing.assert_allclose(found, expected, rtol=1e-5)
+    exchanged = trt.refitted
+    engine.run({**words(1), "table": first})
+    assert trt.refitted == exchanged == 3 * 2, "once for each adapter and built size"
+    with pytest.raises(EngineError, match="takes all 1 weights of an adapter, always"):
+        engine.run(words(1))
+    engine.close()
+    assert gpu.alive() == 0
+
+
+def test_weights_that_were_not_meant_to_be_exchanged(bundle, trt, cuda, gpu):
+    build(bundle, trt=trt, cuda=cuda)
+    engine = open_part(Part(bundle, Manifest.load(bundle), "text"), trt, cuda)
+    assert not engine.swaps
+    with pytest.raises(EngineError, match="the text engine has no input 'table'"):
+        engine.run({**words(1), "table": np.zeros((8, 6), np.float32)})
+    (plan,) = [plan for plan in read_plans(bundle) if plan.part == "text"]
+    static = Static(trt, cuda, ear(trt), check_file(bundle, plan), names(plan))
+    with pytest.raises(EngineError, match=r"cannot exchange weights of the text engine .*Weights table are not refitt"):
+        static.refit({"table": np.zeros((8, 6), np.float32)})
+    engine.close()
+    assert gpu.alive() == 0
 
 
 def test_a_closed_engine_says_so_and_gave_all_back(engines, gpu):
