@@ -20,14 +20,21 @@ class Limit:
         dice: least Dice (0..1) of any image between torch's mask and the engine's.
         flipped: largest share (0..1) of any image's pixels that change sides.
         deviation: largest |logit difference| / std(logit), which judges where masks say nothing.
+        least: share of the area (0..1) below which two masks are judged by `flipped` alone: of a handful of pixels,
+            Dice says nothing.
     """
 
     dice: float
     flipped: float
     deviation: float
+    least: float = 0.0
+
+    def dice_of(self, mask: np.ndarray, true: np.ndarray) -> float:
+        """Return the Dice of two masks, bool (H, W), or 1 where both are too small for it."""
+        return 1.0 if max(mask.mean(), true.mean()) < self.least else dice(mask, true)
 
 
-_EIGHT = Limit(0.97, 1e-2, 0.5)
+_EIGHT = Limit(0.97, 1e-2, 0.5, least=1e-3)
 LIMITS = {
     "fp32": Limit(0.999, 1e-4, 1e-3),
     "fp16": Limit(0.99, 2e-3, 0.05),
@@ -78,7 +85,7 @@ def _compare(reference: Segmenter, candidate: Segmenter, case: Case) -> dict[str
     size = case.image.shape[:2]
     true, mask = (to_mask(to_probability(logits, *size), threshold) for logits in (expected, found))
     return {
-        "dice": dice(mask, true),
+        "dice": LIMITS[candidate.manifest.precision].dice_of(mask, true),
         "flipped": float((mask != true).mean()),
         "difference": float(np.abs(expected - found).max()),
         "std": float(expected.std()),

@@ -17,7 +17,6 @@ from ..deploy.engine import Arrays, Engine
 from ..deploy.engines.ort import OnnxRuntime
 from ..deploy.flow import ENCODERS
 from ..deploy.manifest import Manifest
-from ..deploy.metrics import dice
 from ..deploy.parity import LIMITS
 from ..deploy.pixels import to_mask, to_probability
 from ..deploy.segmenter import Segmenter
@@ -74,7 +73,7 @@ def quantize_bundle(
 def choose(costs: Mapping[Key, Cost], cost_of: Callable[[list[Key]], Cost], precision: str) -> list[Key]:
     """Return the groups to quantise: none that hurts by itself, and together no more than they may.
 
-    While all that are left cost too much together, the one that costs most by itself leaves.
+    Where all that are left cost too much together, those that cost most by themselves leave.
     """
     limit = LIMITS[precision]
     most_dice, most_flipped = SHARE * (1 - limit.dice), SHARE * limit.flipped
@@ -84,9 +83,17 @@ def choose(costs: Mapping[Key, Cost], cost_of: Callable[[list[Key]], Cost], prec
 
     kept = [key for key, cost in costs.items() if fine(cost)]
     kept.sort(key=lambda key: (costs[key].flipped, 1 - costs[key].dice))
-    while kept and not fine(cost_of(kept)):
-        kept.pop()
-    return [key for key in costs if key in kept]
+    most = _most(len(kept), lambda count: fine(cost_of(kept[:count])))
+    return [key for key in costs if key in kept[:most]]
+
+
+def _most(count: int, fine: Callable[[int], bool]) -> int:
+    """Return how many may be taken, 0 to `count`, by halving: what is fine with some is taken to be so with fewer."""
+    low, high = 0, count
+    while low < high:
+        middle = (low + high + 1) // 2 if low or high < count else high
+        low, high = (middle, high) if fine(middle) else (low, middle - 1)
+    return low
 
 
 class Yard:
@@ -112,8 +119,8 @@ class Yard:
         with ExitStack() as undo:
             engines = {part: undo.enter_context(self._open(graph)) for part, graph in changed.items()}
             masks = [self._mask(self._again(row, engines)) for row in self.rows]
-        pairs = list(zip(masks, self._masks, strict=True))
-        return Cost(min(dice(*pair) for pair in pairs), max(float((a != b).mean()) for a, b in pairs))
+        pairs, limit = list(zip(masks, self._masks, strict=True)), LIMITS[self.manifest.precision]
+        return Cost(min(limit.dice_of(*pair) for pair in pairs), max(float((a != b).mean()) for a, b in pairs))
 
     def _answer(self, image: np.ndarray, prompt: str) -> Arrays:
         inputs = self._model.inputs_of_parts(image, prompt)

@@ -11,7 +11,7 @@ from vlseg.export import targets
 from vlseg.export.bundle import Options, export, export_model
 from vlseg.export.calibration import COUNT, read_pictures
 from vlseg.export.precision import PRECISIONS, check_calibration
-from vlseg.export.quantize_choose import Choice, Cost, Yard, choose
+from vlseg.export.quantize_choose import Choice, Cost, Yard, _most, choose
 
 LIMIT = Cost(0.985, 0.005)  # half of what the certificate allows
 
@@ -32,11 +32,19 @@ def test_what_hurts_by_itself_stays_and_then_the_worst_until_all_is_well():
         return Cost(0.999, sum(costs[key].flipped for key in keys))
 
     assert choose(costs, together, "int8") == [("image", "a"), ("text", "d")]
-    assert [len(keys) for keys in asked] == [3, 2]
+    assert asked[0] == [("image", "a"), ("text", "d"), ("image", "c")] and len(asked) <= 3
 
 
 def test_nothing_is_kept_where_everything_hurts():
     assert choose({("image", "a"): Cost(0.5, 0.2)}, lambda keys: Cost(1, 0), "int8") == []
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 22])
+def test_the_most_that_may_be_taken_is_found_by_halving(count):
+    for most in range(count + 1):
+        asked = []
+        assert _most(count, lambda n, most=most, asked=asked: asked.append(n) or n <= most) == most
+        assert len(asked) <= 1 + count.bit_length()
 
 
 def test_a_part_runs_again_only_where_something_changed(exported, pictures):
@@ -72,7 +80,7 @@ def test_an_int8_bundle_says_what_every_group_cost(nano, info, same_graphs, pict
 def test_nothing_of_a_picture_enters_the_bundle(nano, info, same_graphs, pictures, tmp_path):
     export_model(nano, info, tmp_path / "bundle", Options("int8", folds="none"), pictures=pictures)
     files = {path.name for path in (tmp_path / "bundle").rglob("*") if path.is_file()}
-    assert files == {"image.onnx", "text.onnx", "decoder.onnx", "tokenizer.json", "manifest.json"}
+    assert files == {"image.onnx", "text.onnx", "decoder.onnx", "tokenizer.json", "answers.npz", "manifest.json"}
     rows = [image[y].tobytes() for image, _ in pictures for y in (0, 20)]
     for name in files:
         data = (tmp_path / "bundle" / name).read_bytes()
