@@ -31,9 +31,7 @@ def build(
 
     options = Options(tuple(batch or (1,)), plugins, workspace, level, again=again)  # type: ignore[arg-type]  # checked
     report = make(bundle, options, say=say, tell=progress("step"))
-    rows = [
-        {**row, "kernels": _kernels(row), "off by": f"{row['parity']['deviation']:.1e}"} for row in report["engines"]
-    ]
+    rows = [_row(row) for row in report["engines"]]
     columns = ("part", "batch", "built", "ms", "kernels", "off by", "seconds", "bytes")
     head = f"{report['device']['name']} (sm_{report['device']['capability']}), TensorRT {report['tensorrt']}"
     show(report, as_json, f"{head}\n{table(rows, *columns)}")
@@ -50,6 +48,12 @@ def doctor(as_json: Json = False) -> None:
     facts = [f"{key}: {_told(value)}" for key, value in report.items() if key != "faults"]
     faults = [f"fault: {fault['what']}\n  mend: {fault['fix']}" for fault in report["faults"]]
     show(report, as_json, "\n".join(facts + faults))
+
+
+def _row(row: dict[str, Any]) -> dict[str, Any]:
+    """Return one engine's row as the table shows it."""
+    built, off = "now" if row["built"] else "before", f"{row['parity']['deviation']:.1e}"
+    return {**row, "built": built, "kernels": _kernels(row), "off by": off}
 
 
 def _kernels(row: dict[str, Any]) -> str:

@@ -79,9 +79,7 @@ class TensorRT(Engine):
         arrays = tuple(given.values())
         if len(arrays) != len(self._weights) or any(a is not b for a, b in zip(arrays, self._weights, strict=True)):
             if len(given) != len(self._refit):
-                raise EngineError(
-                    f"the {self._part} engine takes all of {', '.join(self._refit)} or none of them, ever"
-                )
+                raise EngineError(f"the {self._part} engine takes all {len(self._refit)} weights of an adapter, always")
             for engine in self._engines.values():
                 engine.refit(given)
             self._weights = arrays
