@@ -153,6 +153,34 @@ def latency() -> str:
     return table(["ratio", "median", "95 % interval", "goal, at most"], lines)
 
 
+def lga() -> str:
+    """What LGA's modules and a training step cost at the published size; the newest row of each."""
+    found = {(row["measurement"], row["image_size"], row["tokens"]): row for row in rows("lga")}
+    lines = [
+        [name, side, tokens or "-", _lga_value(row), f"{float(row['goal']):g}" if row["goal"] else "-"]
+        for (name, side, tokens), row in found.items()
+    ]
+    return table(["what", "pixels", "text tokens", "found (95 %)", "goal, at most"], lines)
+
+
+def _lga_value(row: Row) -> str:
+    between = f" ({float(row['low']):.3g} to {float(row['high']):.3g})" if row["low"] else ""
+    return f"{float(row['value']):.3g}{between}" + ("" if row["unit"] == "ratio" else f" {row['unit']}")
+
+
+def lga_accuracy() -> str:
+    """Dice of LGA's arms at the tiny size, random weights: one line for each cell that was run."""
+    if not (MEASURED / "lga-accuracy.csv").exists():
+        return "No cell of the grid has been run yet."
+    lines = []
+    for row in rows("lga-accuracy"):
+        arm = " ".join(word.removeprefix("options.") for word in row["set"].split() if word.startswith(LGA_ARMS))
+        lines.append([row["data"], row["method"], arm or "as published", row["seed"], row["prompt"], row["n"]])
+        lines[-1] += [f"{float(row['dice']):.3f}", row["steps"] or "-"]
+    return table(["data", "method", "set", "seed", "asked", "images", "Dice", "steps"], lines)
+
+
+LGA_ARMS = ("options.", "image_size")
 TABLES: dict[str, Callable[[], str]] = {
     "accuracy": accuracy,
     "against-full": against_full,
@@ -160,6 +188,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "cost": cost,
     "evidence": compared,
     "latency": latency,
+    "lga": lga,
+    "lga-accuracy": lga_accuracy,
 }
 
 
