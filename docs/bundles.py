@@ -27,6 +27,7 @@ from vlseg.export.bundle import export_model
 from vlseg.export.parity import torch_segmenter
 from vlseg.export.share import add_share
 from vlseg.train.models.methods import build_model
+from vlseg.train.models.promptable import Promptable
 from vlseg.train.models.runs import load_run
 
 ARCHIVE = Path(__file__).parents[1] / "demo" / "bundles.tar.xz"
@@ -45,32 +46,44 @@ def main() -> None:
     given = parser.parse_args()
     runs = dict(run.split("=", 1) for run in given.runs)
     with tempfile.TemporaryDirectory() as scratch:
-        folders = [write("base", None, Path(scratch)), *(write(name, run, Path(scratch)) for name, run in runs.items())]
-        pack(folders, given.out)
+        exact = [write("base", None, Path(scratch)), *(write(name, run, Path(scratch)) for name, run in runs.items())]
+        pack(fewest_bits(exact), given.out)
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.2f} MB")
 
 
-def write(name: str, run: str | None, scratch: Path) -> Path:
-    """Export one bundle, with what its adapters contribute, its weights rounded as far as parity allows."""
-    exact, folder = scratch / "exact" / name, scratch / name
+def write(name: str, run: str | None, scratch: Path) -> tuple[Promptable, Path]:
+    """Export one bundle, with what its adapters contribute; return the model and the folder."""
+    folder = scratch / "exact" / name
     frozen = {"method": "clipseg/frozen", "size": "tiny"}
     model, info = load_run(Path(run)) if run else (build_model("clipseg/frozen", "tiny"), frozen)
-    export_model(model, info, exact, progress=print)
+    export_model(model, info, folder, progress=print)
     if run:
-        add_share(run, exact)
+        add_share(run, folder)
+    return model, folder
+
+
+def fewest_bits(exact: list[tuple[Promptable, Path]]) -> list[Path]:
+    """Return the bundles with as few bits in their weights as all proofs allow: one number, so that they share."""
     for bits in BITS:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.copytree(exact, folder)
-        for path in folder.glob("*.onnx"):
-            round_weights(path, bits)
-        manifest = Manifest.load(exact)
-        manifest.save(folder)
-        with Segmenter.open(folder) as candidate:
-            parity = certify(torch_segmenter(model, manifest), candidate, draw_cases())
-        print(f"{name}: {bits} bits, lowest Dice {parity['dice_min']:.5f}, {parity['flipped_share']:.6%} flipped")
-        if parity["passed"]:
-            return seal(folder, manifest, parity, bits)
-    raise SystemExit(f"{name} does not pass even unrounded")
+        made = [round_bundle(model, folder, bits) for model, folder in exact]
+        if all(made):
+            return [folder for folder in made if folder]
+    raise SystemExit("a bundle does not pass even unrounded")
+
+
+def round_bundle(model: Promptable, exact: Path, bits: int) -> Path | None:
+    """Return a copy of a bundle with rounded weights and the certificate of it, or None where it does not pass."""
+    folder = exact.parents[1] / exact.name
+    shutil.rmtree(folder, ignore_errors=True)
+    shutil.copytree(exact, folder)
+    for path in folder.glob("*.onnx"):
+        round_weights(path, bits)
+    manifest = Manifest.load(exact)
+    manifest.save(folder)
+    with Segmenter.open(folder) as candidate:
+        parity = certify(torch_segmenter(model, manifest), candidate, draw_cases())
+    print(f"{exact.name}: {bits} bits, lowest Dice {parity['dice_min']:.5f}, {parity['flipped_share']:.6%} flipped")
+    return seal(folder, manifest, parity, bits) if parity["passed"] else None
 
 
 def seal(folder: Path, manifest: Manifest, parity: dict[str, Any], bits: int) -> Path:

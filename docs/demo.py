@@ -1,6 +1,7 @@
-"""Make docs/demo.png: the demo's page on a bundle, asked about one of its drawn examples, in a headless Chromium.
+"""The demo's page in a headless Chromium: its picture for the docs, and the time from a click to the mask.
 
-python docs/demo.py quickstart/bundle [--example 1]
+python docs/demo.py picture [--bundle B]     writes docs/demo.png
+python docs/demo.py click [--bundle B]       appends a row to docs/measured/demo.csv
 """
 
 import argparse
@@ -8,33 +9,108 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
+from vlseg.deploy.bench.tasks import draw_image
+from vlseg.deploy.rows import append_row
+from vlseg.deploy.stats import summary
+
 HERE = Path(__file__).parent
 # times belong to one machine at one moment, so they are no part of a picture in the documentation
-HIDDEN = "#readings, #note { display: none !important; }"
-VIEW = {"width": 1080, "height": 800}
+HIDDEN = "#time { visibility: hidden !important; } footer, #api { display: none !important; }"
+VIEW = {"width": 1280, "height": 860}
+CLICKS, WARM = 30, 5
+# from the click to the frame in which the new answer's pixels are on the screen
+WATCH = """() => new Promise(done => {
+    const old = document.querySelector('#mask img')?.src
+    const began = performance.now()
+    const look = () => {
+        const image = document.querySelector('#mask img')
+        if (image && image.src !== old && image.complete && image.naturalWidth)
+            image.decode().then(() => requestAnimationFrame(() => done(performance.now() - began)))
+        else requestAnimationFrame(look)
+    }
+    document.querySelector('#ask').click()
+    look()
+})"""
 
 
 def main() -> None:
-    """Serve the page, take the picture, stop."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("bundle", type=Path)
-    parser.add_argument("--example", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=HERE / "demo.png")
+    """Serve the page, do what is asked, stop."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("picture", "click"))
+    parser.add_argument("--bundle", type=Path, help="default: the package's own")
+    parser.add_argument("--example", type=int, default=0)
     given = parser.parse_args()
-    port = free_port()
+    with page_of(given.bundle) as page:
+        if given.what == "picture":
+            (HERE / "demo.png").write_bytes(picture(page, given.example))
+        else:
+            clicks(page, given.bundle)
+
+
+@contextmanager
+def page_of(bundle: Path | None) -> Iterator[Page]:
+    """Serve a bundle (None: the package's own) and open its page."""
+    url = f"http://127.0.0.1:{free_port()}"
     start = "from vlseg.cli.door import main; main()"
-    server = subprocess.Popen([sys.executable, "-c", start, "demo", str(given.bundle), "--port", str(port)])
+    words = ["demo", *([str(bundle)] if bundle else []), "--port", url.rpartition(":")[2]]
+    server = subprocess.Popen([sys.executable, "-c", start, *words])
     try:
-        given.out.write_bytes(picture(f"http://127.0.0.1:{port}", given.example, server))
+        wait_for(url, server)
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+            page = browser.new_page(viewport=VIEW, device_scale_factor=1)
+            page.set_default_timeout(120_000)
+            page.goto(url)
+            page.locator("#ask").wait_for()
+            yield page
+            browser.close()
     finally:
         server.terminate()
+        server.wait()
+
+
+def picture(page: Page, example: int) -> bytes:
+    """Return the first tab as PNG, once an example was answered."""
+    page.locator("#segment-examples button").nth(example).click()
+    page.locator("#mask img").first.wait_for()
+    page.add_style_tag(content=HIDDEN)
+    page.mouse.move(0, 0)
+    page.wait_for_timeout(1500)
+    return page.screenshot(full_page=True)
+
+
+def clicks(page: Page, bundle: Path | None) -> None:
+    """Time clicks on pictures that the page has not seen, and append what they took."""
+    times = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for i in range(WARM + CLICKS):
+            upload(page, draw_image(Path(scratch) / f"drawn{i}.png", seed=i))
+            took = float(page.evaluate(WATCH))
+            times += [took] if i >= WARM else []
+    figures = {name: round(value, 3) for name, value in summary(times).items()}
+    name = bundle.name if bundle else "base"
+    append_row(
+        HERE / "measured" / "demo.csv", {"what": "click to overlay", "bundle": name, "clicks": CLICKS, **figures}
+    )
+    print(figures)
+
+
+def upload(page: Page, path: Path) -> None:
+    """Give the page a picture, and wait until it shows it."""
+    page.locator("#segment-picture input[type=file]").first.set_input_files(path)
+    page.locator(f"#segment-picture img[src*='{path.name}']").first.wait_for()
+    page.locator("#mask img").first.wait_for(state="detached")
+    page.wait_for_timeout(300)
 
 
 def free_port() -> int:
@@ -42,32 +118,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def picture(url: str, example: int, server: subprocess.Popen) -> bytes:
-    """Return the page as PNG once it has answered."""
-    wait_for(url, server)
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
-        page = browser.new_page(viewport=VIEW, device_scale_factor=1)
-        page.set_default_timeout(120_000)
-        page.goto(url)
-        ask(page, example)
-        page.add_style_tag(content=HIDDEN)
-        page.mouse.move(0, 0)
-        page.wait_for_timeout(1000)
-        taken = page.screenshot(full_page=True)
-        browser.close()
-    return taken
-
-
-def ask(page: Page, example: int) -> None:
-    """Pick a drawn example, with its sentence, and wait for the mask."""
-    page.get_by_role("button", name="Segment").wait_for()
-    page.locator(".gallery-item, table tbody tr").nth(example).click()
-    page.locator("#picture img").first.wait_for()
-    page.get_by_role("button", name="Segment").click()
-    page.locator("#mask img").first.wait_for()
 
 
 def wait_for(url: str, server: subprocess.Popen, seconds: float = 300) -> None:

@@ -96,6 +96,9 @@ def _card(models: Models, name: str, seen: Seen, prompt: str, true: np.ndarray |
         "time": f"{result.timings.total:.1f} ms",
         "adapters add": "not told by this bundle" if share is None else f"{share.mean():.1%} of a token in the mean",
     }
+    if manifest.method.startswith("sam/"):
+        # its exported graph has no output for the attention of words to the picture
+        facts["attention of words"] = "not told by this bundle"
     return Card(name, _who(manifest), pictures, facts)
 
 
