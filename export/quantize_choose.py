@@ -28,8 +28,8 @@ Picture = tuple[np.ndarray, str]
 Key = tuple[str, str]
 """A part and a group of its linears."""
 
-SHARE = 0.5
-"""Of what the certificate allows, a choice may use this much: other pictures will be a little worse."""
+SHARE = 0.33
+"""Of what the certificate allows, a choice may use this much: other pictures will be worse."""
 
 
 @dataclass(frozen=True)
