@@ -1,5 +1,6 @@
 """Pictures to try the page on: soft blobs on uneven grounds, drawn here, and microscopy that anybody may use."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,18 +117,19 @@ SCENES = (
 
 
 def write_examples(folder: Path) -> list[Example]:
-    """Draw every scene into `folder` as a PNG; return them, and the pictures of nuclei behind them."""
+    """Draw every scene into `folder`, copy the pictures of nuclei to them, and return all."""
     drawn = []
     for seed, scene in enumerate(SCENES):
         path, mask = folder / f"{scene.name}.png", folder / f"{scene.name}-mask.png"
         Image.fromarray(draw(scene, seed)).save(path)
         Image.fromarray(truth(scene)).save(mask)
         drawn.append(Example(scene.name, str(path), scene.prompt, scene.noun, scene.bundle, str(mask)))
-    return drawn + [_nuclei(name, prompt) for name, prompt in NUCLEI_PROMPTS.items()]
+    return drawn + [_nuclei(folder, name, prompt) for name, prompt in NUCLEI_PROMPTS.items()]
 
 
-def _nuclei(name: str, prompt: str) -> Example:
-    picture, mask = NUCLEI / f"{name}.jpg", NUCLEI / f"{name}-mask.png"
+def _nuclei(folder: Path, name: str, prompt: str) -> Example:
+    """Copy a picture of nuclei to the page's own files, since no other is served."""
+    picture, mask = (shutil.copy(NUCLEI / file, folder) for file in (f"{name}.jpg", f"{name}-mask.png"))
     return Example(f"nuclei, {name}", str(picture), prompt, "nuclei", "nuclei", str(mask))
 
 

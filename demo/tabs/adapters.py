@@ -94,12 +94,18 @@ def _card(models: Models, name: str, seen: Seen, prompt: str, true: np.ndarray |
         "trained": _trained(manifest),
         "area": f"{mask.mean():.2%} at {manifest.threshold:.2f}",
         "time": f"{result.timings.total:.1f} ms",
-        "adapters add": "not told by this bundle" if share is None else f"{share.mean():.1%} of a token in the mean",
+        "adapters add": _added(manifest, share),
     }
     if manifest.method.startswith("sam/"):
         # its exported graph has no output for the attention of words to the picture
         facts["attention of words"] = "not told by this bundle"
     return Card(name, _who(manifest), pictures, facts)
+
+
+def _added(manifest: Manifest, share: np.ndarray | None) -> str:
+    if share is not None:
+        return f"{share.mean():.1%} of a token in the mean"
+    return "there are none" if manifest.method.endswith("/frozen") else "not told by this bundle"
 
 
 def _who(manifest: Manifest) -> str:

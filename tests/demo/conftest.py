@@ -143,14 +143,15 @@ def wait_for(url, process, seconds=90):
 
 
 @pytest.fixture(scope="session")
-def serving():
-    """A context: a server of bundles in a process of its own, its address and the process."""
+def serving(tmp_path_factory):
+    """A context: a server of bundles in a process of its own, far from the source; its address and the process."""
+    cwd = tmp_path_factory.mktemp("elsewhere")
 
     @contextmanager
     def serve(bundles, place="", **options):
         url = f"http://127.0.0.1:{free_port()}"
         command = [sys.executable, "-c", SERVER.replace("{place}", place), url.rpartition(":")[2], *map(str, bundles)]
-        with subprocess.Popen(command, **options) as process:
+        with subprocess.Popen(command, cwd=cwd, **options) as process:
             try:
                 wait_for(url, process)
                 yield url, process
