@@ -20,7 +20,7 @@ def class_map(probabilities: Sequence[np.ndarray], threshold: float, clean: Clea
     if len(probabilities) > 255:
         raise UserError(f"{len(probabilities)} prompts, expected at most 255 in one class map")
     if len(probabilities) == 1:
-        return clean(probabilities[0] > threshold).astype(np.uint8)
+        return clean(probabilities[0] > threshold).view(np.uint8)
     probability = np.stack(probabilities)
     best = probability.argmax(axis=0).astype(np.uint8)
     above = np.take_along_axis(probability, best[None].astype(np.intp), axis=0)[0] > threshold

@@ -18,6 +18,7 @@ Pixels = np.ndarray | Image.Image
 """A picture: uint8 RGB (H, W, 3), or a Pillow image in RGB."""
 _DEEP = ("I", "F")
 _LOSSY = ("JPEG", "MPO", "WEBP")
+_BAND = 1 << 16  # pixels of a band, 256 kB as float32
 _PREVIEWS = ("MPO",)  # a phone's: the picture first, previews after it
 
 
@@ -110,15 +111,39 @@ def to_probability(logits: np.ndarray, height: int, width: int) -> np.ndarray:
     and where the picture is smaller than the model's input the average is the share of the area that is the object.
     The threshold comes last, at the original size, where the mask is judged; it was chosen on validation in that order.
     """
-    probability = 0.5 * np.tanh(0.5 * np.asarray(logits, np.float32)) + 0.5
-    if probability.shape == (height, width):
-        return probability
-    return np.array(Image.fromarray(probability).resize((width, height), Image.Resampling.BILINEAR))
+    out = np.empty((height, width), np.float32)
+    for rows, band in _bands(logits, height, width):
+        out[rows] = band
+    return out
+
+
+def mask_of(logits: np.ndarray, height: int, width: int, threshold: float) -> np.ndarray:
+    """Return the mask, bool (height, width), of logits (S, S): `to_mask` of `to_probability`, which is never whole.
+
+    A probability of a large picture is four times its mask, and most of the time goes into its memory.
+    """
+    out = np.empty((height, width), bool)
+    for rows, band in _bands(logits, height, width):
+        np.greater(band, threshold, out=out[rows])
+    return out
 
 
 def to_mask(probability: np.ndarray, threshold: float) -> np.ndarray:
     """Return the mask, bool (H, W): where the probability is above `threshold` (0..1)."""
     return probability > threshold
+
+
+def _bands(logits: np.ndarray, height: int, width: int) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield the probability in bands of rows that a cache holds, each with its place; read-only."""
+    probability = 0.5 * np.tanh(0.5 * np.asarray(logits, np.float32)) + 0.5
+    if probability.shape == (height, width):
+        yield slice(None), probability
+        return
+    image = Image.fromarray(probability).resize((width, height), Image.Resampling.BILINEAR)
+    step = max(1, _BAND // width)
+    for top in range(0, height, step):
+        rows = slice(top, min(height, top + step))
+        yield rows, np.asarray(image if step >= height else image.crop((0, rows.start, width, rows.stop)))
 
 
 def _seen(picture: Image.Image, path: Path | str, window: Window | None) -> Image.Image:

@@ -46,6 +46,8 @@ class Question:
 
         The segmenter keeps nothing of the picture, since files and frames are asked about once.
         """
+        if len(self.prompts) == 1 and self.tile is None:
+            return segmenter.segment(image, self.prompts[0], self.threshold, self.clean, remember=False).view(np.uint8)
         level = segmenter.manifest.threshold if self.threshold is None else self.threshold
         if self.tile is not None:
             found = [segmenter.tiled(image, prompt, side=self.tile, progress=self.progress) for prompt in self.prompts]

@@ -129,9 +129,13 @@ class Segmenter:
         """Return float32 (H, W), 0..1, at the size of the picture."""
         return self.run(image, prompt).probability
 
-    def segment(self, image: Pixels, prompt: str, threshold: float | None = None, clean: Clean = KEEP) -> np.ndarray:
-        """Return bool (H, W); options and errors as `run`."""
-        return self.run(image, prompt, threshold, clean).mask
+    def segment(
+        self, image: Pixels, prompt: str, threshold: float | None = None, clean: Clean = KEEP, remember: bool = True
+    ) -> np.ndarray:
+        """Return bool (H, W), the mask of `run`, sooner; options and errors as `run_batch`."""
+        level = self.manifest.threshold if threshold is None else threshold
+        logits = self._logits([image], [prompt], Timings(), remember)[0]
+        return clean(pixels.mask_of(logits, *pixels.shape_of(image), level))
 
     def run_many(
         self, image: Pixels, prompts: Sequence[str], threshold: float | None = None, clean: Clean = KEEP

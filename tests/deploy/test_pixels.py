@@ -219,6 +219,17 @@ def test_probability_at_equal_size_is_the_sigmoid():
     assert made.dtype == np.float32 and np.abs(made - exact).max() < 1e-6
 
 
+@pytest.mark.parametrize("shape", [(11, 11), (1, 1), (37, 53), (700, 900), (3, 70_000), (70_000, 1), (5, 7)])
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 1.0])
+def test_a_mask_needs_no_whole_probability(shape, threshold):
+    logits = RNG.normal(0, 2, (11, 11)).astype(np.float32)
+    probability = pixels.to_probability(logits, *shape)
+    whole = Image.fromarray(0.5 * np.tanh(0.5 * logits) + 0.5).resize(shape[::-1], Image.Resampling.BILINEAR)
+    assert np.array_equal(probability, np.asarray(whole)) and probability.flags.writeable
+    mask = pixels.mask_of(logits, *shape, threshold)
+    assert mask.dtype == bool and np.array_equal(mask, pixels.to_mask(probability, threshold))
+
+
 def test_probability_survives_extremes():
     made = pixels.to_probability(np.array([[-1e4, 1e4], [-90, 90]], np.float32), 7, 5)
     assert made.shape == (7, 5) and made.min() >= 0 and made.max() <= 1
