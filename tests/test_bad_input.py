@@ -96,6 +96,25 @@ def test_prompts_and_splits_are_checked_before_training(door, data):
     assert not (data.parent / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("method", "setting", "says"),
+    [
+        ("clipseg/coop", "options.depth=99", ("depth", "99", "1 to 4 depths")),
+        ("clipseg/coop", f"options.phrase={'word ' * 80}", ("tokens", "room for 74")),
+        ("clipseg/shared-attention", "options.heads=7", ("heads", "7", "does not divide the width 64")),
+        ("cris/cocoop", "options.depth=0", ("depth", "0")),
+        ("clipseg/lora", "options.targets=w", ("'w'", "q,v")),
+        ("san/adapter", "options.rank=3", ("'rank'", "known: fidelity, positions")),
+        ("image/unet", "options.rank=3", ("'rank'", "known: none")),
+        ("image/unet", "weights=somewhere", ("somewhere", "leave it out")),
+    ],
+)
+def test_options_that_a_method_cannot_have(door, drawn_data, tmp_path, method, setting, says):
+    words = ("train", method, "--data", drawn_data, "--out", tmp_path / "run", *NANO, "--set", setting)
+    refused(door(*words), *says)
+    assert not (tmp_path / "run").exists()
+
+
 def spoil(data: Path, split: str, how: str) -> None:
     image, mask = annotated(data, split)
     if how == "missing":

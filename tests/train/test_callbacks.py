@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vlseg.train.callbacks import Best, Clock, PatientStopping
-from vlseg.train.fit import fit
+from vlseg.train.fit import fit, read_splits
 
 
 class FakeTrainer:
@@ -84,3 +84,38 @@ def test_time_over_still_leaves_a_whole_run(shapes, tmp_path, nano):
     info = fit(recipe, shapes, tmp_path / "run", say=lambda line: None)
     rows = list(csv.DictReader((tmp_path / "run" / "metrics.csv").read_text().splitlines()))
     assert info["epochs"] == len(rows) == 1 and rows[0]["step"] == "1"
+
+
+def test_the_clock_of_the_process_counts_what_it_computed(monkeypatch):
+    """A machine that is busy with something else takes nothing away."""
+    now = {"process_time": 100.0, "monotonic": 0.0}
+    for name in now:
+        monkeypatch.setattr(f"vlseg.train.callbacks.time.{name}", lambda name=name: now[name])
+    cpu, wall, trainer = Clock(1.0, kind="cpu"), Clock(1.0), FakeTrainer()
+    for clock in (cpu, wall):
+        clock.on_train_start(trainer, None)
+    now.update(process_time=103.0, monotonic=600.0)
+    assert (cpu.minutes, wall.minutes) == (0.05, 10.0)
+    cpu.on_train_batch_end(trainer, None, None, None, 0)
+    assert not trainer.should_stop
+    now["process_time"] = 160.0
+    cpu.on_train_batch_end(trainer, None, None, None, 1)
+    assert trainer.should_stop
+
+
+def test_steps_are_a_budget_too(shapes, tmp_path, nano):
+    recipe = nano.replace(max_steps=7, max_epochs=50, min_epochs=40, batch_size=2, clock="cpu")
+    info = fit(recipe, shapes, tmp_path / "run", test=False, say=lambda line: None)
+    rows = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert info["epochs"] == 2 and rows[-1].split(",")[1] == "7"  # five steps an epoch; it validates where it stops
+    assert "test" not in info["metrics"]
+
+
+def test_fewer_images_are_a_draw_inside_a_larger_one(shapes, nano):
+    draws = [
+        {sample.name for sample in read_splits(shapes, nano.replace(train_images=count, val_images=2))["train"]}
+        for count in (3, 6, 10, None)
+    ]
+    assert [len(draw) for draw in draws] == [3, 6, 10, 10] and draws[0] < draws[1] < draws[2] == draws[3]
+    splits = read_splits(shapes, nano.replace(val_images=2))
+    assert (len(splits["train"]), len(splits["val"]), len(splits["test"])) == (10, 2, 3)
