@@ -27,7 +27,7 @@ CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
 def test_the_report_is_json_with_the_promised_keys(exported):
     report, folder, steps = exported
-    assert json.loads(json.dumps(report)).keys() == {"bundle", "parity", "folds"}
+    assert json.loads(json.dumps(report)).keys() >= {"bundle", "parity", "folds", "quantised", "engines"}
     assert {"images", "dice_min", "flipped_share", "max_abs_logit", "passed"} <= report["parity"].keys()
     assert report["bundle"] == str(folder) and report["parity"]["passed"] and report["parity"]["images"] >= 16
     assert len(steps) == 5 and all(isinstance(step, str) for step in steps)
@@ -194,7 +194,7 @@ def test_a_bundle_is_replaced_and_nothing_else_is(same_graphs, nano, info, tmp_p
     assert (theirs / "thesis.txt").read_text() == "years" and Manifest.load(ours)
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp8", "bf16"])
+@pytest.mark.parametrize("precision", ["int4", "bf16"])
 def test_an_unknown_precision_names_the_known_ones(precision, tmp_path):
     with pytest.raises(UserError, match="fp32, fp16"):
         export(tmp_path, tmp_path / "out", precision=precision)
