@@ -5,6 +5,7 @@ python docs/demo.py click [--bundle B]       appends a row to docs/measured/demo
 """
 
 import argparse
+import os
 import shutil
 import socket
 import subprocess
@@ -99,10 +100,14 @@ def clicks(page: Page, bundle: Path | None) -> None:
             times += [took] if i >= WARM else []
     figures = {name: round(value, 3) for name, value in summary(times).items()}
     name = bundle.name if bundle else "base"
-    append_row(
-        HERE / "measured" / "demo.csv", {"what": "click to overlay", "bundle": name, "clicks": CLICKS, **figures}
-    )
+    row = {"what": "click to overlay", "bundle": name, "clicks": CLICKS, **figures, "load": load()}
+    append_row(HERE / "measured" / "demo.csv", row)
     print(figures)
+
+
+def load() -> float:
+    """Return how many processes wanted the processor in the last minute; above the cores, times are not the page's."""
+    return round(os.getloadavg()[0], 1)
 
 
 def upload(page: Page, path: Path) -> None:
