@@ -153,6 +153,59 @@ def latency() -> str:
     return table(["ratio", "median", "95 % interval", "goal, at most"], lines)
 
 
+def rtx_engines() -> str:
+    """The engines of TensorRT-RTX built on a CPU: one line for each part, the newest row of each."""
+    newest = {(row["method"], row["size"], row["precision"], row["part"]): row for row in rows("rtx")}
+    header = ["method", "size", "precision", "part", "cards (sm)", "ONNX, MB", "engine, MB", "build, s"]
+    lines = [
+        [
+            *key,
+            row["architectures"],
+            *(f"{int(row[name]) / 1e6:.1f}" for name in ("onnx_bytes", "plan_bytes")),
+            row["seconds"],
+        ]
+        for key, row in newest.items()
+    ]
+    return table(header, lines)
+
+
+def int8() -> str:
+    """Int8 time by float32 time on a CPU, the time that this thread computed."""
+    found = [row for row in rows("int8") if row["clock"] == "cpu"]
+    lines = [[row["size"], row["stage"], _interval(row), row["instructions"]] for row in found]
+    return table(["size", "what", "int8 / float32 (95 %)", "instruction sets"], lines)
+
+
+def int8_dice() -> str:
+    """Dice on test images of one run, as float32 and as int8 bundle."""
+    found = rows("int8_dice")
+    lines = [
+        [
+            row["data"],
+            f"{float(row['float']):.4f}",
+            f"{float(row['int8']):.4f}",
+            f"{100 * (float(row['int8']) - float(row['float'])):+.2f}",
+            row["quantised"],
+        ]
+        for row in found
+    ]
+    return table(["data", "float32", "int8", "points", "groups in int8"], lines)
+
+
+def swap() -> str:
+    """What changing an adapter moves and takes, and adapters as inputs by adapters as constants."""
+    found = [row for row in rows("swap") if row["clock"] == "cpu"]
+    lines = [
+        [row["size"], f"{int(row['bytes']) / 1e6:.2f}", row["swap_ms"], row["reopen_ms"], row["stage"], _interval(row)]
+        for row in found
+    ]
+    return table(["size", "MB", "swap, ms", "opening again, ms", "what", "inputs / constants (95 %)"], lines)
+
+
+def _interval(row: Row) -> str:
+    return f"{float(row['ratio']):.3f} ({float(row['low']):.3f} to {float(row['high']):.3f})"
+
+
 def lga() -> str:
     """What LGA's modules and a training step cost at the published size; the newest row of each."""
     found = {(row["measurement"], row["image_size"], row["tokens"]): row for row in rows("lga")}
@@ -187,9 +240,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "base": base,
     "cost": cost,
     "evidence": compared,
+    "int8": int8,
+    "int8_dice": int8_dice,
     "latency": latency,
     "lga": lga,
     "lga-accuracy": lga_accuracy,
+    "rtx": rtx_engines,
+    "swap": swap,
 }
 
 
