@@ -75,7 +75,12 @@ def main() -> None:
         "engine": runs[0]["engine"],
         "against": "",
     }
-    about |= {"data": "one image of {} x {} pixels".format(*runs[0]["shape"]), "n": len(runs), "unit": "ms"}
+    shape, load = runs[0]["shape"], os.getloadavg()[0]
+    about |= {
+        "data": f"one image of {shape[0]} x {shape[1]} pixels, machine load {load:.0f}",
+        "n": len(runs),
+        "unit": "ms",
+    }
     for part in (*PARTS, "whole", "processor time"):
         times = np.asarray([run[part] for run in runs]) * 1000
         goal = "at most 1500" if part == "whole" else ""
