@@ -5,7 +5,7 @@ import onnx
 import pytest
 import torch
 
-from vlseg.deploy.engine import OnnxRuntime
+from vlseg.deploy.engines.ort import OnnxRuntime
 from vlseg.deploy.errors import UserError
 from vlseg.deploy.manifest import Manifest
 from vlseg.deploy.segmenter import Segmenter

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from vlseg.deploy.engine import OnnxRuntime
+from vlseg.deploy.engines.ort import OnnxRuntime
 from vlseg.deploy.errors import UserError
 from vlseg.export.graph import to_onnx
 from vlseg.export.parts import sources_of
