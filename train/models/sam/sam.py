@@ -88,7 +88,8 @@ class Sam(Promptable):
 
     def image_states(self, pixel_values: Tensor) -> Tensor:
         """Encode normalised images (B, 3, S, S) up to the first fusion: (B, G, G, D); without any (B, C, G, G)."""
-        hidden = self.vision.patch_embed(pixel_values) + self.vision.pos_embed
+        # a convolution's output, channels moved last: the operators read rows whose channels lie side by side
+        hidden = (self.vision.patch_embed(pixel_values) + self.vision.pos_embed).contiguous()
         for i in range(self.depth if self.first is None else self.first):
             hidden = self._layer(i, hidden)
         return self.vision.neck(hidden) if self.first is None else hidden

@@ -305,3 +305,13 @@ def test_the_reader_is_the_same_whatever_the_seed():
 def test_bad_input(options, says):
     with pytest.raises(UserError, match=says):
         lga(**options)
+
+
+@pytest.mark.parametrize("n", [1, 4])
+def test_the_operators_are_given_rows_that_lie_side_by_side(n):
+    """The fused kernels refuse others; the patch embedding comes from a convolution, its channels far apart."""
+    model, seen = lga(n_ffm=n), []
+    for fusion in model.fusions.values():
+        fusion.register_forward_pre_hook(lambda module, given: seen.append(given[0].flatten(1, 2).stride()))
+    model(*given(model))
+    assert seen == [(512, 32, 1)] * n
