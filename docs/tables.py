@@ -27,22 +27,6 @@ def table(header: list[str], lines: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
 
 
-def accuracy() -> str:
-    """Dice at p1 of every contender on every data set, the mean over seeds."""
-    found = [row for row in rows("accuracy") if row["prompt"] == "p1"]
-    sets = list(dict.fromkeys(row["data"] for row in found))
-    methods = list(dict.fromkeys(row["method"] for row in found))
-    return table(["method", *sets], [[method, *(_dice(found, method, data) for data in sets)] for method in methods])
-
-
-def _dice(found: list[Row], method: str, data: str) -> str:
-    # the newest row of each seed counts
-    by_seed = {row["seed"]: float(row["dice"]) for row in found if (row["method"], row["data"]) == (method, data)}
-    if not by_seed:
-        return "-"
-    return f"{mean(by_seed.values()):.3f}" + (f" ({len(by_seed)} seeds)" if len(by_seed) > 1 else "")
-
-
 SETS = ("ph2_skin", "kvasir_seg", "dsb2018_nuclei", "busi")
 RULES = {"mean-mask": "mean mask", "otsu": "Otsu", "image/unet": "U-Net", "clipseg/frozen": "frozen"}
 IMAGES = "140"  # training images of the comparison
@@ -235,7 +219,6 @@ def lga_accuracy() -> str:
 
 LGA_ARMS = ("options.", "image_size")
 TABLES: dict[str, Callable[[], str]] = {
-    "accuracy": accuracy,
     "against-full": against_full,
     "base": base,
     "cost": cost,
