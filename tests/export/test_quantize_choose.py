@@ -14,8 +14,6 @@ from vlseg.export.precision import PRECISIONS, check_calibration
 from vlseg.export.quantize_choose import Choice, Cost, Yard, _most, choose
 
 
-
-
 @pytest.fixture
 def pictures():
     draw = np.random.default_rng(0)
