@@ -62,8 +62,7 @@ class Fit(lightning.LightningModule):
         return optimizer
 
     def on_train_epoch_start(self) -> None:
-        """Seed dropout for this epoch and process alone, so that a resumed run draws the same."""
-        torch.manual_seed(derive(self.recipe.seed, "dropout", self.current_epoch, self.global_rank))
+        """Forget the sums of the last epoch."""
         self._train_sums = torch.zeros(2, dtype=torch.float64, device=self.device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -77,6 +76,8 @@ class Fit(lightning.LightningModule):
 
     def training_step(self, batch: Batch, step: int) -> Tensor:
         """Return the loss, weighted so that the average over processes is the mean over the global batch."""
+        # seeded for each step: a loader draws too where an epoch begins, before or behind this in a resumed run
+        torch.manual_seed(derive(self.recipe.seed, "dropout", self.current_epoch, step, self.global_rank))
         mine, together = self.train_order.share(step)
         loss = self.loss(self.logits_of(batch), batch.mask)
         if not torch.isfinite(loss):
