@@ -47,7 +47,7 @@ class Job(Generic[Made]):
     def _run(self) -> None:
         try:
             self._made.set_result(self._work(self._step))
-        except BaseException as error:
+        except Exception as error:
             self._made.set_exception(error)
 
     def _step(self, done: int, total: int) -> None:

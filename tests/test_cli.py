@@ -20,6 +20,8 @@ COMMANDS = (
     "methods",
     "train",
     "recipes",
+    "evidence",
+    "deploy",
     "evaluate",
     "export",
     "convert",

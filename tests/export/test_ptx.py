@@ -69,7 +69,9 @@ def test_no_path_of_the_builder_leaks(packed):
     for row in rows:
         text = (folder / row["ptx"]).read_text()
         assert not [secret for secret in (root, sys.prefix, ".py", ".debug", ".loc") if secret in text]
-    assert root in compile_variant(next(iter(launches_of(onnx.load(folder / "image.onnx"))))[2].variants[0], 87).ptx
+    # Triton's cache may hold what another checkout compiled, so its path is any
+    ptx = compile_variant(next(iter(launches_of(onnx.load(folder / "image.onnx"))))[2].variants[0], 87).ptx
+    assert "bottleneck_kernels.py" in ptx and ".loc" in ptx
 
 
 def test_debug_lines_alone_leave():

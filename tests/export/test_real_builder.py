@@ -54,7 +54,15 @@ def test_every_part_becomes_an_engine(trt, order, part):
     assert [done for done, _ in told[: len(told) // 2]] == sorted(done for done, _ in told[: len(told) // 2])
 
 
-def test_ctrl_c_stops_the_real_builder(trt, order):
+@pytest.fixture
+def listening():
+    """A process that hears Ctrl-C, as one that a shell started in the background does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_stops_the_real_builder(trt, order, listening):
     pressed = []
 
     def press(done, total):

@@ -179,7 +179,6 @@ def test_a_killed_process_resumes(shapes, tmp_path, recipe, whole):
         import os, signal, sys
         from vlseg.train import fit, recipe
         from vlseg.train.loop import Fit
-from vlseg.train.models.methods import METHODS
         whole = Fit.training_step
         def broken(self, batch, index):
             if (self.current_epoch, index) == (1, 2):

@@ -252,7 +252,15 @@ def test_bad_options(bundle, trt, cuda, options, words):
         build(bundle, options, trt=trt, cuda=cuda)
 
 
-def test_ctrl_c_leaves_nothing_half_written(bundle, trt, cuda, gpu):
+@pytest.fixture
+def listening():
+    """A process that hears Ctrl-C, as one that a shell started in the background does not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_leaves_nothing_half_written(bundle, trt, cuda, gpu, listening):
     """Ctrl-C in the middle of the second engine: the first stays, the second leaves no trace."""
 
     def press(step):

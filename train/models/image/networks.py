@@ -6,6 +6,7 @@ The library is imported by what is built from it alone: it takes seconds, and no
 from typing import Any
 
 import torch
+from torch import nn
 
 from .picture_model import PictureModel
 from .sizes import ImageSize
@@ -27,9 +28,9 @@ def unet_plus_plus(model: PictureModel, size: ImageSize, options: Any) -> None:
 
     first, *rest = _channels(size.width, LEVELS - 1)
     net = BasicUNetPlusPlus(spatial_dims=2, in_channels=3, out_channels=1, features=(first, first, *rest, first))
+    # heads of deep supervision, which the answer does not read
+    net.final_conv_0_1 = net.final_conv_0_2 = net.final_conv_0_3 = nn.Identity()  # type: ignore[assignment]
     _equip(model, net, 16)
-    for head in (net.final_conv_0_1, net.final_conv_0_2, net.final_conv_0_3):
-        head.requires_grad_(False)  # of deep supervision: the answer does not read them
 
 
 def nnunet(model: PictureModel, size: ImageSize, options: Any) -> None:
