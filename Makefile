@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 OUT ?= gpu_out
 # tests run in this many processes of one thread each; a file's tests stay together, for they share what is dear to make
 WORKERS ?= 2
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 export OMP_NUM_THREADS ?= 2
 
 .PHONY: install quickstart test test-all soak lint gpu
