@@ -105,7 +105,7 @@ class Clipseg(Promptable):
         sentence = self.library.clip.text_projection(out.pooler_output)
         return torch.stack([sentence, *(out.hidden_states[k][rows, end] for k in self.extract)], dim=1)
 
-    def image_embedding(self, image_states: Tensor) -> Tensor:
+    def image_embedding(self, image_states: Tensor, *text_embedding: Any) -> Tensor:
         """Reduce the activations (B, T, N, D) to the decoder's width: (B, T, N, R)."""
         # the library walks the activations from deepest to shallowest, so its first reduction is for the last one
         reduces = list(self.library.decoder.reduces)[::-1]

@@ -95,7 +95,7 @@ class Cris(Promptable):
         heard = torch.ones_like(mask) if self.padding_counts else mask
         return words, heard.to(words.dtype), sentence
 
-    def image_embedding(self, image_states: Maps) -> Maps:
+    def image_embedding(self, image_states: Maps, *text_embedding: Any) -> Maps:
         """Return what the neck reads of the image alone: maps at 1/16, 1/16 and 1/32."""
         return self.neck.image(*image_states)
 

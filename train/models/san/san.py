@@ -97,7 +97,7 @@ class San(Promptable):
         """Encode sentences, int64 (B, L) each, into CLIP's common space: (B, W)."""
         return self.library.text_projection(self.text(input_ids, attention_mask=attention_mask).pooler_output)
 
-    def image_embedding(self, image_states: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def image_embedding(self, image_states: tuple[Tensor, Tensor], *text_embedding: Any) -> tuple[Tensor, Tensor]:
         """Return the proposals: mask logits (B, Q, G, G) and what CLIP says of each, unit vectors (B, Q, W)."""
         pixel_values, taken = image_states
         states = dict(zip(self.taps, taken.unbind(1), strict=True))
