@@ -14,6 +14,7 @@ ELSEWHERE = {
     "clipseg/lora": "test_other_methods.py",
     "clipseg/cocoop": "test_flows.py",
     "san/adapter": "test_other_methods.py",
+    "sam/lga": "test_sam.py",
     "cris/coop": "test_cris.py",
     "cris/cocoop": "test_cris.py",
 }
@@ -21,6 +22,7 @@ ALIKE = {  # the same graph with other numbers in it
     "clipseg/decoder": "clipseg/frozen",
     "clipseg/full": "clipseg/frozen",
     "cris/frozen": "cris/full",
+    "sam/frozen": "sam/decoder",
     "clipseg/dense-v": "clipseg/dense-vlc",
     "clipseg/dense-vl": "clipseg/dense-vlc",
     "clipseg/shallow-v": "clipseg/shallow-vlc",
