@@ -41,12 +41,7 @@ class LoraOptions:
             raise UserError(f"targets = {self.targets!r} is no list of {', '.join(TARGETS)}: expected such as q,v")
         if self.towers not in TOWERS:
             raise UserError(f"towers = {self.towers!r} is not known: expected one of {', '.join(TOWERS)}")
-        if type(self.rank) is not int or self.rank < 1:
-            raise UserError(f"rank = {self.rank!r} is not a count: expected a whole number from 1 on")
-        if self.alpha is not None and not (isinstance(self.alpha, (int, float)) and self.alpha > 0):
-            raise UserError(f"alpha = {self.alpha!r} is out of range: expected a number above 0")
-        if not (isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1):
-            raise UserError(f"dropout = {self.dropout!r} is out of range: expected 0 to below 1")
+        check_factors(self.rank, self.alpha, self.dropout)
 
     @property
     def names(self) -> list[str]:
@@ -56,15 +51,30 @@ class LoraOptions:
 
 def lora(model: Clipseg, size: Size, options: LoraOptions) -> None:
     """Put two factors beside each chosen linear of the encoders; the second starts at zero, so nothing changes yet."""
-    from peft import LoraConfig, inject_adapter_in_model  # takes seconds
-
     towers = "|".join(TOWERS[options.towers])
     linears = "|".join(linear for name in options.names for linear in TARGETS[name])
+    inject(model, rf"library\.clip\.({towers})\.encoder\.layers\.\d+\.({linears})", options)
+
+
+def check_factors(rank: int, alpha: float | None, dropout: float) -> None:
+    """Refuse factors that no LoRA can have; UserError names the option, the value and the range."""
+    if type(rank) is not int or rank < 1:
+        raise UserError(f"rank = {rank!r} is not a count: expected a whole number from 1 on")
+    if alpha is not None and not (isinstance(alpha, (int, float)) and alpha > 0):
+        raise UserError(f"alpha = {alpha!r} is out of range: expected a number above 0")
+    if not (isinstance(dropout, (int, float)) and 0 <= dropout < 1):
+        raise UserError(f"dropout = {dropout!r} is out of range: expected 0 to below 1")
+
+
+def inject(model: nn.Module, where: str, options: Any) -> None:
+    """Put factors of `options.rank`, `.alpha` and `.dropout` beside every linear whose path matches `where`."""
+    from peft import LoraConfig, inject_adapter_in_model  # takes seconds
+
     config = LoraConfig(
         r=options.rank,
         lora_alpha=2 * options.rank if options.alpha is None else options.alpha,  # type: ignore[arg-type]
         lora_dropout=options.dropout,
-        target_modules=rf"library\.clip\.({towers})\.encoder\.layers\.\d+\.({linears})",
+        target_modules=where,
     )
     inject_adapter_in_model(config, model)
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from ....deploy.errors import UserError
+from ..lora import check_factors, inject
 from .sam import Sam
 from .sizes import SamSize
 
@@ -30,12 +31,7 @@ class SamLoraOptions:
         """Refuse values that no LoRA can have; UserError names the option, the value and the range."""
         if not (isinstance(self.targets, str) and set(self.names) <= set(TARGETS)):
             raise UserError(f"targets = {self.targets!r} is no list of {', '.join(TARGETS)}: expected such as qkv,mlp")
-        if type(self.rank) is not int or self.rank < 1:
-            raise UserError(f"rank = {self.rank!r} is not a count: expected a whole number from 1 on")
-        if self.alpha is not None and not (isinstance(self.alpha, (int, float)) and self.alpha > 0):
-            raise UserError(f"alpha = {self.alpha!r} is out of range: expected a number above 0")
-        if not (isinstance(self.dropout, (int, float)) and 0 <= self.dropout < 1):
-            raise UserError(f"dropout = {self.dropout!r} is out of range: expected 0 to below 1")
+        check_factors(self.rank, self.alpha, self.dropout)
 
     @property
     def names(self) -> list[str]:
@@ -45,15 +41,7 @@ class SamLoraOptions:
 
 def lora(model: Sam, size: SamSize, options: SamLoraOptions) -> None:
     """Put two factors beside each chosen linear of every layer; the second starts at zero, so nothing changes yet."""
-    from peft import LoraConfig, inject_adapter_in_model  # takes seconds
-
     linears = "|".join(linear.replace(".", r"\.") for name in options.names for linear in TARGETS[name])
-    config = LoraConfig(
-        r=options.rank,
-        lora_alpha=2 * options.rank if options.alpha is None else options.alpha,  # type: ignore[arg-type]
-        lora_dropout=options.dropout,
-        target_modules=rf"library\.vision_encoder\.layers\.\d+\.({linears})",
-    )
-    inject_adapter_in_model(config, model)
+    inject(model, rf"library\.vision_encoder\.layers\.\d+\.({linears})", options)
     model.library.mask_decoder.requires_grad_(options.decoder)
     model.checkpointing = options.checkpointing
