@@ -1,9 +1,9 @@
 """OpenVINO on the CPU: a yardstick, from `pip install "vlseg[openvino]"`."""
 
 import importlib.util
+from functools import cache
 from pathlib import Path
 from threading import local
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,13 @@ class OpenVino(Engine):
     name = "openvino"
 
     def __init__(self, path: Path | str, threads: int | None = None):
-        library, self._path = _openvino(), Path(path)
+        if why := _missing():
+            raise EngineError(why)
+        self._path = Path(path)
         options = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
         options |= {"INFERENCE_NUM_THREADS": threads} if threads else {}
         try:
-            core = library.Core()
-            self._model: Any = core.compile_model(core.read_model(inlined(self._path)), "CPU", options)
+            self._model: Any = _core().compile_model(_core().read_model(inlined(self._path)), "CPU", options)
         except RuntimeError as error:
             # its last line is the one that says why
             why = str(error).strip().splitlines()[-1]
@@ -74,12 +75,12 @@ def inlined(path: Path) -> str | bytes:
     return inliner.inline_local_functions(load(path)).SerializeToString()
 
 
-def _openvino() -> ModuleType:
-    try:
-        import openvino as library
-    except ModuleNotFoundError as error:
-        raise EngineError(INSTALL) from error
-    return library
+@cache
+def _core() -> Any:
+    """Return the one of this process: several leave the signal stack of a dead one behind, and Ctrl-C would crash."""
+    from openvino import Core
+
+    return Core()
 
 
 def _missing() -> str | None:

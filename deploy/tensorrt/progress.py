@@ -57,13 +57,14 @@ def interruptible(work: Callable[[], Result], cancelled: threading.Event) -> Res
             failed.append(error)
 
     thread = threading.Thread(target=run, name="vlseg build", daemon=True)
-    thread.start()
     try:
+        thread.start()
         while thread.is_alive():
             thread.join(_POLL)
     except KeyboardInterrupt:
         cancelled.set()
-        thread.join()
+        while thread.is_alive():
+            thread.join()
         raise KeyboardInterrupt("the build was stopped; nothing of the engine in progress was written") from None
     if failed:
         raise failed[0]

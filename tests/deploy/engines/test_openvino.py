@@ -1,3 +1,4 @@
+import subprocess
 import sys
 from threading import Thread
 
@@ -33,6 +34,24 @@ def test_it_draws_what_onnx_runtime_draws(library, toy_bundle, colours):
         assert one.engine == "openvino"
         for prompt in masks:
             np.testing.assert_allclose(one.logits(image, prompt), other.logits(image, prompt), rtol=1e-4, atol=1e-4)
+
+
+def test_ctrl_c_after_closing_is_ctrl_c(library, toy_bundle):
+    code = f"""
+import gc, os, signal
+from vlseg.deploy.engines.openvino import OpenVino
+signal.signal(signal.SIGINT, signal.default_int_handler)
+opened = [OpenVino({str(toy_bundle / "image.onnx")!r}, 1) for _ in range(3)]
+while opened:
+    opened.pop(0).close()
+gc.collect()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
 
 
 def test_auto_never_takes_a_yardstick(library):
