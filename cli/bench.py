@@ -46,8 +46,11 @@ def bench(
     from ..deploy.bench.plan import PROMPT, Plan
     from ..deploy.bench.run import Extras
     from ..deploy.bench.run import bench as measure
+    from ..deploy.files import check_writable
 
-    _check_files(csv, html, plot, trtexec_json)
+    for path in (csv, html, plot, trtexec_json):
+        if path:
+            check_writable(path)
     plan = Plan(repeats, warmup, tuple(batch or [1]), prompt or PROMPT)
     samples = read_samples(data, split, None) if data else []
     runs = [path for path in models if (path / "run.json").is_file()]
@@ -69,13 +72,6 @@ def bench(
     _write(report, plan, csv, html, plot, trtexec_json)
     protocol = _protocol(report, plan) if explain else []
     show({**report, **({"protocol": protocol} if explain else {})}, as_json, "\n".join([*_lines(report), *protocol]))
-
-
-def _check_files(*paths: Path | None) -> None:
-    """Refuse, before anything is measured, a file that could not be written afterwards."""
-    for path in paths:
-        if path and not path.resolve().parent.is_dir():
-            raise UserError(f"{path} cannot be written: there is no folder {path.resolve().parent}")
 
 
 def _check_names(named: list[str], runs: list[Path], bundles: list[Path]) -> None:

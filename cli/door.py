@@ -22,7 +22,7 @@ class Door(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as stop:
-            print(f"vlseg: {stop or 'interrupted'}", file=sys.stderr)
+            print(f"vlseg: {str(stop) or 'interrupted'}", file=sys.stderr)
             raise typer.Exit(INTERRUPTED) from None
 
 

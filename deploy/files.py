@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -47,13 +48,13 @@ def atomic_folder(dest: Path | str, marker: str, overwrite: bool = False) -> Ite
     _check_free(dest, marker, overwrite)
     partial = _make_partial(dest)
     try:
-        with _writing(dest):
+        with writing(dest):
             yield partial
             if not (partial / marker).is_file():
                 raise RuntimeError(f"the block for {dest} ended without writing {marker}")
             _sync_tree(partial)
         _check_free(dest, marker, overwrite)
-        with _writing(dest):
+        with writing(dest):
             _swap(partial, dest)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
@@ -67,7 +68,7 @@ def atomic_write(path: Path | str, data: bytes | str) -> None:
     """
     path = Path(path)
     partial = _partial_name(path)
-    with _writing(path, anything=True):
+    with writing(path, anything=True):
         try:
             with open(partial, "xb") as file:
                 file.write(data.encode() if isinstance(data, str) else data)
@@ -85,7 +86,7 @@ def make_folder(path: Path) -> None:
     Raises:
         UserError: it cannot be made.
     """
-    with _writing(path, anything=True):
+    with writing(path, anything=True):
         path.mkdir(parents=True, exist_ok=True)
 
 
@@ -99,7 +100,7 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     partial = _partial_name(path)
     try:
         yield partial
-        with _writing(path, anything=True):
+        with writing(path, anything=True):
             _sync(partial)
             os.replace(partial, path)
             _sync(path.parent)
@@ -151,7 +152,7 @@ def _partial_name(dest: Path) -> Path:
 
 def _make_partial(dest: Path) -> Path:
     partial = _partial_name(dest)
-    with _writing(dest, anything=True):
+    with writing(dest, anything=True):
         dest.parent.mkdir(parents=True, exist_ok=True)
         partial.mkdir()
     return partial
@@ -204,8 +205,18 @@ def _sync_tree(folder: Path) -> None:
         _sync(Path(root))
 
 
+def check_writable(path: Path) -> None:
+    """Raise UserError unless a file could be written at `path`, which is left as it is: to ask before long work."""
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, expected a file to write: give it a name")
+    if not path.absolute().parent.is_dir():
+        raise UserError(f"{path} cannot be written: there is no folder {path.absolute().parent}")
+    with writing(path, anything=True), tempfile.TemporaryFile(dir=path.absolute().parent):
+        pass
+
+
 @contextmanager
-def _writing(dest: Path, anything: bool = False) -> Iterator[None]:
+def writing(dest: Path, anything: bool = False) -> Iterator[None]:
     """Turn the system's refusal to write into one sentence; other errors of the block pass through."""
     try:
         yield

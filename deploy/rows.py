@@ -11,6 +11,7 @@ from typing import Any
 
 from .errors import UserError
 from .facts import cores, cpu_name, installed
+from .files import make_folder, writing
 
 CIRCUMSTANCES = ("date", "commit", "cpu", "cores", "threads", "system", "versions")
 
@@ -22,18 +23,18 @@ def append_row(csv_path: Path | str, row: dict[str, Any]) -> None:
     The line goes out in one write, so that processes may append to one file at the same time.
 
     Raises:
-        UserError: the row's columns are not those of the file.
+        UserError: the row's columns are not those of the file, or it cannot be written.
     """
     path = Path(csv_path)
     full = {**row, **{name: value for name, value in circumstances().items() if name not in row}}
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     header = _header(path)
     if header and set(header) != set(full):
         lacks, extra = sorted(set(header) - set(full)), sorted(set(full) - set(header))
         raise UserError(f"{path} has other columns (the row lacks {lacks}, adds {extra}): write to another file")
     columns = header or list(full)
     line = ("" if header else _line(columns)) + _line([full[name] for name in columns])
-    with open(path, "ab", buffering=0) as file:
+    with writing(path, anything=True), open(path, "ab", buffering=0) as file:
         file.write(line.encode())
 
 

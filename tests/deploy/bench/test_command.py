@@ -2,6 +2,9 @@
 
 import csv
 import json
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -45,12 +48,29 @@ def test_the_text_names_subjects_stages_and_ratios(door, toy_bundle, fixed_bundl
         (("--data", "nowhere"), "nowhere"),
         (("--duration", -1), "--duration -1"),
         (("--html", "nowhere/page.html"), "nowhere"),
+        (("--csv", "/proc/rows.csv"), "cannot write /proc/rows.csv"),  # not even root may
+        (("--plot", "/proc"), "/proc is a folder, expected a file"),
     ],
 )
 def test_bad_input_is_one_sentence(door, toy_bundle, words, says):
     said = door("bench", toy_bundle, *WARM, *words)
     assert said.code == 2 and said.out == ""
     assert says in said.err and "Traceback" not in said.err
+
+
+def test_ctrl_c_ends_in_a_sentence_and_leaves_no_file(toy_bundle, tmp_path):
+    files = ("--csv", tmp_path / "rows.csv", "--html", tmp_path / "page.html")
+    words = ["bench", toy_bundle, *WARM, "--duration", 600, *files]
+    # a process whose shell started it in the background would be deaf to SIGINT
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "from vlseg.cli.door import main\nmain()"
+    going = subprocess.Popen([sys.executable, "-c", code, *map(str, words)], stderr=subprocess.PIPE, text=True)
+    assert going.stderr is not None
+    next(line for line in going.stderr if "round" in line)
+    going.send_signal(signal.SIGINT)
+    said = going.communicate(timeout=60)[1]
+    assert (going.returncode, said.splitlines()[-1]) == (130, "vlseg: interrupted") and "Traceback" not in said
+    assert not [path.name for path in tmp_path.iterdir() if path.is_file()]
 
 
 def test_an_engine_that_is_not_here_says_the_way_out(door, toy_bundle):
