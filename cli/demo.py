@@ -48,13 +48,15 @@ def explain(
 ) -> None:
     """Add to a bundle what its adapters contribute to each image token, for the demo's Adapters tab to show.
 
+    Of `sam/lga`: where the words of a report look.
+
     Example: vlseg explain runs/polyps polyps.bundle
     """
-    from ..export.share import add_share
+    from ..export.explain import explain as add
 
-    say("exporting the image part once more, with what its adapters add")
-    told = add_share(run, bundle)
-    show(told, as_json, f"{bundle} tells the share of {told['adapters']} adapters in {told['tokens']} tokens")
+    say("exporting the image part once more, with what it is to tell")
+    told = add(run, bundle)
+    show(told, as_json, f"{bundle} tells the {told['tells']} of {told['modules']} modules in {told['tokens']} tokens")
 
 
 COMMANDS = (demo, explain)

@@ -1,6 +1,6 @@
 """What adapters contribute: the norm of their correction over the norm of what it corrects, for each token.
 
-A bundle that was exported with `--adapter-share` carries a second image part that tells it; others do not know.
+`vlseg explain` puts a second image part that tells it into a bundle; others do not know.
 """
 
 from pathlib import Path

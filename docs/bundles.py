@@ -24,8 +24,8 @@ from vlseg.deploy.manifest import Manifest
 from vlseg.deploy.parity import certify
 from vlseg.deploy.segmenter import Segmenter
 from vlseg.export.bundle import export_model
+from vlseg.export.explain import explain
 from vlseg.export.parity import torch_segmenter
-from vlseg.export.share import add_share
 from vlseg.train.models.methods import build_model
 from vlseg.train.models.promptable import Promptable
 from vlseg.train.models.runs import load_run
@@ -58,7 +58,7 @@ def write(name: str, run: str | None, scratch: Path) -> tuple[Promptable, Path]:
     model, info = load_run(Path(run)) if run else (build_model("clipseg/frozen", "tiny"), frozen)
     export_model(model, info, folder, progress=print)
     if run:
-        add_share(run, folder)
+        explain(run, folder)
     return model, folder
 
 

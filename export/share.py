@@ -3,19 +3,13 @@
 For a page that shows it (`vlseg demo`); the parts that answer stay as they are.
 """
 
-from pathlib import Path
-from typing import Any
-
 import onnx
 import torch
 from torch import Tensor, nn
 
 from ..deploy.errors import UserError
-from ..deploy.files import atomic_write
-from ..deploy.manifest import Manifest
 from ..train.models.adapters import Bottleneck
 from ..train.models.promptable import Promptable
-from ..train.models.runs import load_run
 from .graph import Source, to_onnx
 from .prepare import prepare
 
@@ -45,25 +39,7 @@ class Shares(nn.Module):
         self._found.append((out - x).norm(dim=-1) / x.norm(dim=-1))
 
 
-def add_share(run: Path | str, bundle: Path | str) -> dict[str, Any]:
-    """Add the part to the bundle that was exported from a run; return `{bundle, adapters, tokens}`.
-
-    Raises:
-        UserError: no run or bundle, a bundle of another method or backbone, or a model without bottleneck adapters on
-            its images.
-    """
-    model, info = load_run(Path(run))
-    folder, manifest = Path(bundle), Manifest.load(bundle)
-    own = (info["method"], info["size"], model.weights_hash)
-    if own != (manifest.method, manifest.size, manifest.weights_hash):
-        raise UserError(f"{bundle} is not of the run {run} ({own[0]}, {own[1]}): name its own run, or export this one")
-    graph, shape = share_graph(model)
-    atomic_write(folder / FILE, graph.SerializeToString())
-    manifest.save(folder)
-    return {"bundle": str(bundle), "adapters": shape[1], "tokens": shape[2]}
-
-
-def share_graph(model: Promptable) -> tuple[onnx.ModelProto, tuple[int, ...]]:
+def graph(model: Promptable) -> tuple[onnx.ModelProto, tuple[int, ...]]:
     """Return the part as a graph, `pixel_values` in and `adapter_share` (B, A, N) out, and the shape for two images.
 
     Raises:

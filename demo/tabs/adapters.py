@@ -6,6 +6,7 @@ import numpy as np
 from ...deploy.errors import UserError
 from ...deploy.manifest import Manifest
 from ...deploy.pixels import to_mask
+from ..attention import attention
 from ..cards import Card, cards_html, key_html
 from ..files import open_mask
 from ..maps import EXTRA, HIT, MISSED, errors, tokens
@@ -81,6 +82,7 @@ def _card(models: Models, name: str, seen: Seen, prompt: str, true: np.ndarray |
     manifest = models.manifests[name]
     result = models.run(name, seen.pixels, prompt)
     share = shares(models.folders[name], manifest, seen.pixels, models.threads)
+    gaze = models.using(name, lambda s: attention(models.folders[name], s, seen.pixels, prompt, models.threads))
     mask = to_mask(result.probability, manifest.threshold)
     pictures = [("answer", draw_mask(seen.pixels, mask))]
     facts = scores(mask, true) if true is not None else {}
@@ -90,15 +92,18 @@ def _card(models: Models, name: str, seen: Seen, prompt: str, true: np.ndarray |
         mean = share.mean(axis=0)
         caption = f"what the adapters add: dark {mean.min():.0%}, bright {mean.max():.0%}"
         pictures.append((caption, tokens(fitted(seen.pixels), mean)))
+    if gaze is not None:
+        mean = gaze.mean(axis=0)
+        caption = f"where the words look: dark {mean.min():.2g}, bright {mean.max():.2g} times an even gaze"
+        pictures.append((caption, tokens(fitted(seen.pixels), mean)))
     facts |= {
         "trained": _trained(manifest),
         "area": f"{mask.mean():.2%} at {manifest.threshold:.2f}",
         "time": f"{result.timings.total:.1f} ms",
         "adapters add": _added(manifest, share),
     }
-    if manifest.method.startswith("sam/"):
-        # its exported graph has no output for the attention of words to the picture
-        facts["attention of words"] = "not told by this bundle"
+    if gaze is None and "text_tokens" in manifest.flow["image"]["inputs"]:
+        facts["where the words look"] = "not told by this bundle"
     return Card(name, _who(manifest), pictures, facts)
 
 
