@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import partial
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import torch
 
@@ -178,7 +178,9 @@ def _options(method: Method, name: str, given: dict[str, Any]) -> Any:
     for key in given:
         if key not in known:
             raise UserError(f"{name} has no option {key!r}; known: {', '.join(known) or 'none'}")
-    return method.options(**given)
+    # the command line reads `none` as no value, which some options spell as a word
+    words = {key for key, hint in get_type_hints(method.options).items() if "none" in get_args(hint)}
+    return method.options(**{key: "none" if value is None and key in words else value for key, value in given.items()})
 
 
 def cacheable(model: Promptable) -> dict[str, bool]:

@@ -6,6 +6,7 @@ import torch
 from vlseg.deploy.errors import UserError
 from vlseg.train.models.grafts import trained_parameters
 from vlseg.train.models.methods import METHODS, build_model, cacheable, count, option_names
+from vlseg.train.recipe import load_recipe
 
 COUNTS = {  # VLSM-Adapter, arXiv 2405.06196, and the library's own decoder
     "clipseg/frozen": 0,
@@ -101,3 +102,9 @@ def test_bad_input(name, size, options, says):
 
 def test_option_names():
     assert "rank" in option_names("clipseg/dense-vl")
+
+
+def test_none_on_the_command_line_is_a_word_where_an_option_has_it():
+    recipe = load_recipe(None, ["options.text=none", "options.places=none"], method="sam/lga", size="nano")
+    model = build_model(recipe.method, recipe.size, **recipe.options)
+    assert model.report.reader is None and not model.needs_words
