@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from ..deploy.errors import UserError
-from .options import Data, EngineName, Json, Prompt, Sentence, Threads
+from .options import Adapter, Data, EngineName, Json, Prompt, Sentence, Threads
 from .speak import one_sentence, progress, say, show
 
 
@@ -17,6 +17,7 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     prompt: Prompt = "p1",
     sentence: Sentence = None,
+    adapter: Adapter = None,
     engine: EngineName = "auto",
     threads: Threads = None,
     hd95: Annotated[
@@ -35,8 +36,9 @@ def evaluate(
     if hd95 is None and not (hd95 := find_spec("scipy") is not None):
         say('HD95 is left out, for scipy is not installed: pip install "vlseg[score]"')
     name, tell = data.resolve().name, progress("image")
-    with open_model(model, engine, threads) as segmenter:
+    with open_model(model, engine, threads, adapter) as segmenter:
         result = score(segmenter, samples, prompt, data=name, split=split, hd95=hd95, progress=tell)
+    result |= {} if adapter is None else {"adapter": adapter}
     mean = result["mean"]
     far = (
         "" if mean["hd95"] is None else f", HD95 {mean['hd95']:.1f} px ({result['hd95_one_empty']} with one mask empty)"
@@ -75,9 +77,11 @@ def _add_kernels(bundle: Path, files: list[str], architectures: tuple[int, ...])
         pack_ptx(bundle, files, architectures, say)
 
 
-def open_model(folder: Path, engine: str, threads: int | None):
+def open_model(folder: Path, engine: str, threads: int | None, adapter: str | None = None):
     """Open a bundle, or a run where there is one: the same scoring serves both. What `auto` chose is said."""
     if (folder / "run.json").is_file():
+        if adapter is not None:
+            raise UserError(f"{folder} is a run, which is its own adapter: leave --adapter {adapter} out")
         if engine not in ("auto", "torch"):
             raise UserError(f"{folder} is a run, which only torch can run, not {engine}: export it for other engines")
         from ..train.engine import open_run
@@ -86,6 +90,12 @@ def open_model(folder: Path, engine: str, threads: int | None):
     from ..deploy.segmenter import Segmenter
 
     segmenter = Segmenter.open(folder, engine=engine, threads=threads)
+    if adapter is not None:
+        try:
+            segmenter.use(adapter)
+        except UserError:
+            segmenter.close()
+            raise
     if engine == "auto":
         say(f"engine: {segmenter.engine}, the first that this machine and this bundle have (`vlseg doctor` tells all)")
     return segmenter

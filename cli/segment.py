@@ -8,7 +8,7 @@ import typer
 
 from ..deploy.errors import UserError
 from .deploy import open_model
-from .options import EngineName, Json, Threads
+from .options import Adapter, EngineName, Json, Threads
 from .speak import progress, say, show
 
 
@@ -28,6 +28,7 @@ def segment(
     window: Annotated[str | None, typer.Option(help="LOW,HIGH: gray values that become black and white.")] = None,
     seconds: Annotated[float | None, typer.Option(help="How much of a video or a camera to watch.")] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace what stands there.")] = False,
+    adapter: Adapter = None,
     engine: EngineName = "auto",
     threads: Threads = None,
     as_json: Json = False,
@@ -48,7 +49,7 @@ def segment(
     watched = [source for source in images if is_video(source)]
     question = Question(prompt, threshold, clean, tile, limits, None if watched else progress("tile"))
     _check_options(images, watched, form, seconds)
-    with open_model(bundle, engine, threads) as segmenter:
+    with open_model(bundle, engine, threads, adapter) as segmenter:
         if watched:
             _watch(segmenter, watched[0], question, out, overwrite, seconds, as_json)
         else:

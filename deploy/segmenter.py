@@ -22,6 +22,7 @@ from .fixed import by_prompt, read_fixed
 from .flow import GIVEN, Flow
 from .manifest import Manifest
 from .pixels import Pixels
+from .reading import Reading, exported_for
 from .words import Tokenizer
 
 
@@ -52,7 +53,7 @@ class Segmenter:
         `images` and `texts` bound what is kept of the two encoders, in entries.
         """
         self.manifest, self.engine, self.flow = manifest, engines["decoder"].name, Flow(manifest.flow)
-        self._engines, self._tokenizer = engines, tokenizer
+        self._engines, self._tokenizer, self._words = engines, tokenizer, Reading(manifest, tokenizer)
         self._caches: dict[str, Cache[Arrays]] = {"image": Cache(images), "text": Cache(texts)}
         self._fixed = by_prompt(manifest, fixed or {})
         self._folder = Path()
@@ -220,11 +221,12 @@ class Segmenter:
                 cache.clear()
 
     def tokenize(self, prompts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Return input_ids and attention_mask, int64 (B, L), L fixed where the text part is static."""
-        if self._tokenizer is None:
-            raise UserError(f"{self.manifest.name} has fixed prompts and no words of its own: {self._fixed_names()}")
-        dims = self.manifest.axes.get("text", {}).get("input_ids", [])
-        return self._tokenizer(prompts, dims[1] if len(dims) == 2 and isinstance(dims[1], int) else None)
+        """Return input_ids and attention_mask, int64 (B, L); the first sentence too long is said (logger `vlseg`)."""
+        return self._words(prompts)
+
+    def unread(self, prompt: str) -> str:
+        """Return the end of a sentence that the model does not read, being too long; empty where it reads it all."""
+        return self._words.unread(prompt)
 
     def run_part(self, part: str, inputs: Arrays) -> Arrays:
         """Run `image`, `text` or `decoder` alone, every input and output by its name and batch first.
@@ -288,7 +290,9 @@ class Segmenter:
 
     def _ask(self, images: Sequence[Pixels], prompts: Sequence[str], timings: Timings) -> Question:
         if self._fixed and (unknown := [prompt for prompt in prompts if prompt not in self._fixed]):
-            raise UserError(f"{self.manifest.name} does not know the prompt {unknown[0]!r}: {self._fixed_names()}")
+            raise UserError(
+                f"{self.manifest.name} does not know the prompt {unknown[0]!r}: {exported_for(self.manifest)}"
+            )
         if self.manifest.needs_words and not all(prompt.strip() for prompt in prompts):
             raise UserError(
                 f"{self.manifest.name} needs words and was given none: say what to find, or train one with "
@@ -344,6 +348,3 @@ class Segmenter:
         made = {id(image): image for image in images}
         made = {key: pixels.to_input(image, size, mean, std)[None] for key, image in made.items()}
         return made[id(images[0])] if len(images) == 1 else np.concatenate([made[id(image)] for image in images])
-
-    def _fixed_names(self) -> str:
-        return f"it was exported for {', '.join(map(repr, self._fixed))}"

@@ -24,6 +24,7 @@ class Tokenizer:
         json: the whole `tokenizer.json` as text.
         context: the longest sequence, in tokens.
         end: the id of the end token, which is also the padding.
+        whole_words: is a sentence that is too long cut at a word?
     """
 
     def __init__(self, json: str, path: Path | None = None):
@@ -45,7 +46,7 @@ class Tokenizer:
                 f"{path or 'tokenizer'} adds {len(frame)} tokens to an empty text, expected begin and end"
             )
         self.end = frame[1]
-        self._whole_words = type(self._library.model).__name__ == "WordPiece"
+        self.whole_words = type(self._library.model).__name__ == "WordPiece"
 
     @classmethod
     def load(cls, path: Path | str) -> "Tokenizer":
@@ -81,11 +82,18 @@ class Tokenizer:
             mask[i, : len(row)] = 1
         return input_ids, mask
 
-    def unread(self, text: str, length: int | None = None) -> str:
-        """Return the end of a text that does not fit into `length` tokens, at most 77; empty where all is read."""
+    def unread(self, text: str, length: int | None = None, words: int | None = None) -> str:
+        """Return the end of a text that does not fit into `length` tokens, at most 77, or is behind so many `words`.
+
+        Empty where all is read.
+        """
         (encoding,) = self._encode([text])
-        kept = len(self._cut(encoding, min(length or self.context, self.context)))
-        return text[encoding.offsets[kept - 1][0] :].strip() if kept < len(encoding.ids) else ""
+        first = len(self._cut(encoding, min(length or self.context, self.context))) - 1
+        first = len(encoding.ids) if first == len(encoding.ids) - 1 else first
+        if words is not None:
+            late = (i for i, word in enumerate(encoding.word_ids) if word is not None and word >= words)
+            first = min(first, next(late, first))
+        return text[encoding.offsets[first][0] :].strip() if first < len(encoding.ids) else ""
 
     def _encode(self, texts: Sequence[str]) -> list[Encoding]:
         for text in texts:
@@ -100,7 +108,7 @@ class Tokenizer:
         if len(ids) <= limit:
             return ids
         kept = limit - 1
-        while self._whole_words and kept > 1 and words[kept] == words[kept - 1]:
+        while self.whole_words and kept > 1 and words[kept] == words[kept - 1]:
             kept -= 1
         # a first word that alone is too long is cut after all
         return [*ids[: kept if kept > 1 else limit - 1], self.end]

@@ -194,6 +194,7 @@ def _row(job: Job, trained: Trained, prompt: str, samples: list[Sample]) -> dict
     report = evaluate(
         cast(Segmenter, watched), samples, ASKED, data=cell.data, split="test", threshold=trained.threshold
     )
+    _keep_images(job, prompt, report["images"])
     own = cell.method not in RULES
     told = {
         "cell": job.key, "data": cell.data, "tested_on": cell.test_on or cell.data, "method": cell.method,
@@ -211,6 +212,22 @@ FACTS = (
     "trained_parameters", "megabytes", "train_minutes", "minutes_to_95", "epochs", "best_epoch", "steps", "image_size",
     "backbone",
 )  # fmt: skip
+
+
+def images_file(run: Path) -> Path:
+    """Return the CSV beside a cell's folder that keeps the Dice of each image, for comparisons image by image."""
+    return run.with_name(f"{run.name}.images.csv")
+
+
+def _keep_images(job: Job, prompt: str, images: list[dict[str, Any]]) -> None:
+    path, text = images_file(job.run), io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if not path.exists():
+        writer.writerow(["prompt", "image", "dice"])
+    writer.writerows([prompt, image["name"], image["dice"]] for image in images)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "ab", buffering=0) as file:
+        file.write(text.getvalue().encode())
 
 
 def _figures(images: list[dict[str, Any]]) -> dict[str, float]:

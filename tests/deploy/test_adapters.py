@@ -1,5 +1,6 @@
 """Many adapters, one bundle: the toy's words mean other colours with another adapter, and nothing is opened again."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
 from vlseg.deploy.adapters import file_of, write_adapter
 from vlseg.deploy.errors import BundleError, EngineError, UserError
@@ -89,3 +91,31 @@ def test_a_damaged_adapter_is_refused(adapters):
 def test_a_name_that_would_be_a_path_is_refused(name):
     with pytest.raises(UserError, match="choose another"):
         file_of(name)
+
+
+def test_an_adapter_is_chosen_at_the_door(door, adapters, fixed_bundle, toy_data, colours, tmp_path):
+    image, masks = colours
+    Image.fromarray(image).save(tmp_path / "x.png")
+    words = ("segment", adapters, tmp_path / "x.png", "--prompt", "red")
+    for name, colour in ((None, "red"), ("swapped", "green")):
+        out = tmp_path / f"{colour}.png"
+        said = door(*words, "--out", out, *(("--adapter", name) if name else ()))
+        assert said.code == 0, said.err
+        assert dice(np.asarray(Image.open(out)) > 0, masks[colour]) > 0.85
+    said = door(*words, "--out", tmp_path / "no.png", "--adapter", "polyp")
+    assert said.code == 2 and "no adapter 'polyp'; it has plain, swapped" in said.err
+    said = door("segment", fixed_bundle, tmp_path / "x.png", "--prompt", "red", "--out", tmp_path / "no.png",
+                "--adapter", "plain")  # fmt: skip
+    assert said.code == 2 and "it has none" in said.err and not (tmp_path / "no.png").exists()
+    plain = json.loads(door("evaluate", adapters, "--data", toy_data, "--no-hd95", "--json").out)
+    other = json.loads(
+        door("evaluate", adapters, "--data", toy_data, "--no-hd95", "--json", "--adapter", "swapped").out
+    )
+    assert "adapter" not in plain and other["adapter"] == "swapped"
+    assert other["mean"]["dice"] != plain["mean"]["dice"]
+
+
+def test_a_run_is_its_own_adapter(door, toy_data, tmp_path):
+    (tmp_path / "run.json").write_text("{}")
+    said = door("evaluate", tmp_path, "--data", toy_data, "--adapter", "skin", "--no-hd95")
+    assert said.code == 2 and "leave --adapter skin out" in said.err

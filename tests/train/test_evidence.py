@@ -49,6 +49,8 @@ def test_each_cell_leaves_its_rows_and_is_not_run_again(shapes, tmp_path):
     assert len(decoder["weights_hash"]) == 64 and int(decoder["trained_parameters"]) > 0
     assert 0 < float(decoder["megabytes"]) < 1
     assert 0 < float(decoder["minutes_to_95"]) < float(decoder["train_minutes"]) + 1
+    images = [rows_of(path) for path in sorted((out / "cells").glob("*.images.csv"))]
+    assert [len(rows) for rows in images] == [3, 3] and all(0 <= float(row["dice"]) <= 1 for row in images[0])
     curve = rows_of(out / "curves.csv")
     assert [row["epoch"] for row in curve] == ["0", "1"] and {row["cell"] for row in curve} == {decoder["cell"]}
 
