@@ -3,7 +3,9 @@
 `adapters/NAME.npz` holds them under `part/tensor`. An engine takes them as inputs at every run, or says that it cannot.
 """
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from .errors import BundleError, EngineError, UserError
+from .flow import PARTS
 from .manifest import Manifest
 
 FOLDER = "adapters"
+DAMAGED = (OSError, ValueError, EOFError, KeyError, RuntimeError, AttributeError, MemoryError)
+DAMAGED += (zipfile.BadZipFile, zlib.error, struct.error)
+"""What numpy and zipfile raise for an archive of arrays that is none, or promises more than there is."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -50,8 +56,10 @@ def read_adapter(folder: Path, manifest: Manifest, name: str) -> dict[str, Array
             for key in archive.files:
                 part, _, tensor = key.partition("/")
                 tensors.setdefault(part, {})[tensor] = archive[key]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except DAMAGED as error:
         raise BundleError(f"{path} cannot be read ({error}): copy the bundle again") from error
+    if foreign := tensors.keys() - set(PARTS):
+        raise BundleError(f"{path} holds tensors of {min(foreign)!r}, expected {', '.join(PARTS)}: export it again")
     return tensors
 
 

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import secrets
 import shutil
 import tempfile
@@ -15,6 +16,10 @@ from typing import Any, BinaryIO
 from .errors import UserError
 
 PARTIAL = ".partial"
+SEAL = "seal"
+_LEFTOVER = re.compile(r"\..+\.[0-9a-f]{8}" + re.escape(PARTIAL))
+_TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
+_TRIES = 20  # each is lost only to another process that renames within the same microseconds
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -53,9 +58,8 @@ def atomic_folder(dest: Path | str, marker: str, overwrite: bool = False) -> Ite
             if not (partial / marker).is_file():
                 raise RuntimeError(f"the block for {dest} ended without writing {marker}")
             _sync_tree(partial)
-        _check_free(dest, marker, overwrite)
         with writing(dest):
-            _swap(partial, dest)
+            _place(partial, dest, marker, overwrite)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -123,10 +127,16 @@ def read_json(path: Path | str) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is not valid JSON ({error}): expected UTF-8 JSON, correct or restore the file"
         ) from error
+
+
+def seal_of(values: dict[str, Any]) -> str:
+    """Return a hash of what a JSON object says but its `SEAL`: that field holds it, so that a changed bit shows."""
+    told = {name: value for name, value in values.items() if name != SEAL}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
 
 
 def is_partial(path: Path | str) -> bool:
@@ -134,16 +144,27 @@ def is_partial(path: Path | str) -> bool:
     return Path(path).name.endswith(PARTIAL)
 
 
+def is_leftover(path: Path | str) -> bool:
+    """Is this, by its name, a partial file or folder of ours that a killed process left behind?"""
+    return bool(_LEFTOVER.fullmatch(Path(path).name))
+
+
 def inside(folder: Path, name: str) -> Path | None:
     """Return the file that the relative `name` means inside `folder`, or None where it leads out of it.
 
-    Absolute names, `..` and symbolic links that end outside all lead out.
+    Absolute names, `..` and symbolic links that end outside or in a circle all lead out, as do names that the file
+    system cannot take.
     """
     pure = Path(name)
     if not name or pure.is_absolute() or ".." in pure.parts or "\\" in name or "\0" in name:
         return None
     root = folder.resolve()
-    return folder / name if (root / name).resolve().is_relative_to(root) else None
+    try:
+        target = (root / name).resolve()
+        target.is_file()
+    except (OSError, RuntimeError, ValueError):
+        return None
+    return folder / name if target.is_relative_to(root) else None
 
 
 def _partial_name(dest: Path) -> Path:
@@ -173,21 +194,44 @@ def _check_free(dest: Path, marker: str, overwrite: bool) -> None:
         raise UserError(f"{dest} exists already: choose another name, or ask for it to be overwritten")
 
 
-def _swap(partial: Path, dest: Path) -> None:
-    """Rename over nothing or an empty folder; a full folder steps aside first and comes back if the rename fails."""
-    if not dest.exists() or not any(dest.iterdir()):
-        os.replace(partial, dest)
-        _sync(dest.parent)
-        return
+def _place(partial: Path, dest: Path, marker: str, overwrite: bool) -> None:
+    """Rename over nothing or an empty folder; a full one is checked, and steps aside where it may be replaced.
+
+    Of several processes that do so at once, each finds either what it may replace or what it must refuse.
+    """
+    for _ in range(_TRIES):
+        _check_free(dest, marker, overwrite)
+        try:
+            os.replace(partial, dest)
+        except OSError as error:
+            if error.errno not in _TAKEN:
+                raise
+        else:
+            _sync(dest.parent)
+            return
+        if overwrite and _swap(partial, dest):
+            return
+    raise UserError(f"{dest} is being written by other processes: wait for their end, or choose another name")
+
+
+def _swap(partial: Path, dest: Path) -> bool:
+    """Let a full folder step aside, to come back if the rename fails; False where another process was quicker."""
     old = _partial_name(dest)
-    os.replace(dest, old)
+    try:
+        os.replace(dest, old)
+    except FileNotFoundError:
+        return False
     try:
         os.replace(partial, dest)
-    except OSError:
+    except OSError as error:
+        if error.errno in _TAKEN:
+            shutil.rmtree(old)
+            return False
         os.replace(old, dest)
         raise
     _sync(dest.parent)
     shutil.rmtree(old)
+    return True
 
 
 def _sync(path: Path) -> None:

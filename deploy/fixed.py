@@ -40,13 +40,27 @@ def _dims(manifest: Manifest, name: str) -> list[int | str] | None:
 
 def _read(path: Path, dims: list[int | str] | None) -> np.ndarray:
     try:
-        values = np.load(path, allow_pickle=False)
-    except ValueError as error:
+        values = load_array(path)
+    except (OSError, ValueError, EOFError) as error:
         raise BundleError(f"{path} is not an array ({error}): export the bundle again") from error
     expected = f"{' or '.join(TYPES)} {['n', *dims[1:]] if dims else '(n, ...)'}"
     if str(values.dtype) not in TYPES or not values.ndim or (dims and not _fits(values.shape, dims)):
         raise BundleError(f"{path} is {values.dtype} {values.shape}, expected {expected}: export again")
     return values
+
+
+def load_array(path: Path) -> np.ndarray:
+    """Return the array of a `.npy` file; nothing is unpickled, and a header that promises more than there is, refused.
+
+    Raises:
+        ValueError: another file.
+        OSError: it cannot be read.
+    """
+    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+    if isinstance(mapped, np.ndarray):
+        return np.array(mapped)
+    mapped.close()
+    raise ValueError("it is an archive")
 
 
 def _fits(shape: tuple[int, ...], dims: list[int | str]) -> bool:

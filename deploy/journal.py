@@ -1,11 +1,12 @@
 """What a folder of results already holds, so that an interrupted run goes on where it stopped.
 
-One JSON object a line: first the settings, then each file that is done. No prompt stands in it, only a hash, and no
-pixel. A last line that was cut off counts as never written.
+One JSON object a line, with a checksum: first the settings, then each file that is done. No prompt stands in it, only a
+hash, and no pixel. A line that was cut off or has changed counts as never written.
 """
 
 import hashlib
 import json
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from .errors import UserError
 from .files import atomic_write, make_folder
 
 NAME = ".vlseg-segment.jsonl"
+SUM = "crc32"
 
 
 class Journal:
@@ -79,13 +81,9 @@ class Journal:
             raise UserError(f"cannot write {self._path}: {error.strerror}; choose another --out") from error
 
     def _lines(self) -> list[dict[str, Any]]:
-        """Return what can be read, and make the file end there, so that the next line is a line of its own."""
-        text, entries = self._path.read_bytes(), []
-        for line in text.splitlines():
-            try:
-                entries.append(json.loads(line))
-            except ValueError:
-                break
+        """Return the lines that are whole, and leave no others, so that the next line is a line of its own."""
+        text = self._path.read_bytes()
+        entries = [entry for line in text.splitlines() if (entry := _entry(line)) is not None]
         if text != (whole := "".join(map(_line, entries)).encode()):
             atomic_write(self._path, whole)
         return entries
@@ -108,4 +106,18 @@ def _stamp(source: Path) -> list[int]:
 
 
 def _line(value: dict[str, Any]) -> str:
-    return json.dumps(value) + "\n"
+    return json.dumps({**value, SUM: _sum(value)}) + "\n"
+
+
+def _entry(line: bytes) -> dict[str, Any] | None:
+    """Return what a line says, or None where it is not as it was written."""
+    try:
+        value = json.loads(line)
+        found = value.pop(SUM)
+    except (ValueError, RecursionError, AttributeError, TypeError, KeyError):
+        return None
+    return value if found == _sum(value) else None
+
+
+def _sum(value: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(value).encode())

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BundleError, UserError
-from .files import inside, read_json, sha256, write_json
+from .files import SEAL, inside, read_json, seal_of, sha256, write_json
 from .flow import PARTS, TWO_TOWERS, Flow
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 MANIFEST = "manifest.json"
 
 
@@ -50,6 +50,7 @@ class Manifest:
         versions: of the libraries that made the bundle.
         created: ISO 8601 date.
         schema_version: of this description.
+        seal: hash of all the other fields, which `save` writes; "" where an older version wrote none.
     """
 
     name: str
@@ -79,13 +80,14 @@ class Manifest:
     versions: dict[str, str] = field(default_factory=dict)
     created: str = ""
     schema_version: int = SCHEMA_VERSION
+    seal: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as plain JSON values."""
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std)}
 
     def save(self, folder: Path | str) -> "Manifest":
-        """Hash every file of `folder`, write `manifest.json` there and return the manifest with the hashes.
+        """Hash every file of `folder`, write `manifest.json` there and return the manifest with hashes and seal.
 
         Raises:
             BundleError: this manifest would not load again.
@@ -94,7 +96,8 @@ class Manifest:
         names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
         # engines that were built beside the bundle are no part of it
         kept = [name for name in names if name != MANIFEST and not name.startswith("engines/")]
-        sealed = replace(self, files={name: sha256(folder / name) for name in kept})
+        hashed = replace(self, files={name: sha256(folder / name) for name in kept})
+        sealed = replace(hashed, seal=seal_of(hashed.to_json()))
         _check(_parse(sealed.to_json(), folder), folder)
         write_json(folder / MANIFEST, sealed.to_json())
         return sealed
@@ -107,8 +110,10 @@ class Manifest:
             BundleError: no bundle, another schema, a malformed field, a file that is missing, changed or outside.
         """
         folder = Path(folder)
-        manifest = _parse(_read(folder), folder)
+        values = _read(folder)
+        manifest = _parse(values, folder)
         _check(manifest, folder)
+        _check_seal(values, folder)
         _check_files(manifest, folder)
         return manifest
 
@@ -132,6 +137,14 @@ def _read(folder: Path) -> dict[str, Any]:
     return values
 
 
+def _check_seal(values: dict[str, Any], folder: Path) -> None:
+    """Check that no field has changed since `save`; manifests of older schemas have no seal."""
+    if values["schema_version"] == SCHEMA_VERSION and values[SEAL] != seal_of(values):
+        raise BundleError(
+            f"{folder / MANIFEST} is not as it was written (its seal differs): copy the bundle again or export it"
+        )
+
+
 def _parse(values: dict[str, Any], folder: Path) -> Manifest:
     values = _today(values, folder)
     known = {item.name for item in fields(Manifest)}
@@ -150,12 +163,13 @@ def _parse(values: dict[str, Any], folder: Path) -> Manifest:
 def _today(values: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Return the fields as this schema has them; what older ones did not know of is added as it was then.
 
-    The first knew a single flow and did not write it down, the second knew neither eight bits nor several adapters.
+    The first knew a single flow and did not write it down, the second knew neither eight bits nor several adapters,
+    the third had no seal.
     """
     version = values.get("schema_version")
-    if version in _ADDED:
+    if _is_count(version) and version in _ADDED:
         return {**_ADDED[version], **values, "schema_version": SCHEMA_VERSION}
-    if version != SCHEMA_VERSION:
+    if not _is_count(version) or version != SCHEMA_VERSION:
         raise BundleError(
             f"{folder} has manifest schema {version!r}, this vlseg reads 1 to {SCHEMA_VERSION}: "
             "install the vlseg that wrote it, or export the bundle again with this one"
@@ -256,8 +270,9 @@ def _is_level(value: Any) -> bool:
     return _is_number(value) and 0 <= value <= 1
 
 
-_SECOND = {"quantised": [], "adapters": {}, "needs_words": False}
-_ADDED: dict[Any, dict[str, Any]] = {1: {"flow": TWO_TOWERS, **_SECOND}, 2: _SECOND}
+_THIRD = {SEAL: ""}
+_SECOND = {"quantised": [], "adapters": {}, "needs_words": False, **_THIRD}
+_ADDED: dict[Any, dict[str, Any]] = {1: {"flow": TWO_TOWERS, **_SECOND}, 2: _SECOND, 3: _THIRD}
 _TEXT = (_is_text, "text")
 _OBJECT = (lambda value: isinstance(value, dict), "an object")
 _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
@@ -287,4 +302,5 @@ _RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "training": _OBJECT,
     "versions": (lambda value: _is_table(value, _is_text), "a text for each library"),
     "created": _TEXT,
+    SEAL: _TEXT,
 }

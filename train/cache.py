@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..deploy.errors import UserError
@@ -21,6 +19,7 @@ from .models.methods import cacheable
 from .models.parts import Seen, as_stage, see, several
 from .models.promptable import Promptable, States
 from .reports import Reports
+from .sealed import Damaged, pack, unpack
 
 SUFFIX = ".safetensors"
 Tensors = tuple[Tensor, ...]
@@ -79,14 +78,14 @@ class DiskStore:
         if not path.exists():
             return None
         try:
-            held = load_file(path)
-        except SafetensorError as error:
+            held, _ = unpack(path)
+        except Damaged as error:
             raise UserError(f"the cache file {path} is damaged ({error}): delete it and run again") from error
         return tuple(held[str(i)] for i in range(len(held)))
 
     def put(self, key: str, value: Tensors) -> bool:
         """Store `value` if there is room; say whether there was."""
-        data = save({str(i): tensor.cpu().contiguous() for i, tensor in enumerate(value)})
+        data = pack({str(i): tensor.cpu().contiguous() for i, tensor in enumerate(value)})
         if self.used + len(data) > self.limit:
             return False
         atomic_write(self.folder / (key + SUFFIX), data)

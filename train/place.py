@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import Any
 
 from ..deploy.annotations import Sample
 from ..deploy.errors import UserError
-from ..deploy.files import read_json, write_json
-from .models.runs import RUN
+from ..deploy.files import PARTIAL, atomic_folder, is_leftover, read_json, write_json
+from .models.runs import RUN, seal_run
 from .recipe import Recipe
 
 # what may change between the start of a run and its resume without changing what it computes
 FREE = {
     "max_epochs", "max_minutes", "max_steps", "clock", "num_workers", "cache", "cache_bytes", "cache_folder",
-    "keep_bytes",
+    "keep_bytes", "stored",
 }  # fmt: skip
 
 
@@ -56,7 +57,10 @@ class Place:
         """Refuse a folder that exists and is not a run's; UserError, and nothing is touched."""
         if self.out.exists() and not self.out.is_dir():
             raise UserError(f"{self.out} is a file: expected a folder for the run, choose another name")
-        if self.out.is_dir() and any(self.out.iterdir()) and not self.finished and not self.session.is_file():
+        if not self.out.is_dir() or self.finished or self.session.is_file():
+            return
+        # what a killed process was about to write is no reason
+        if not all(map(is_leftover, self.out.iterdir())):
             raise UserError(f"{self.out} exists and is not a run: it is left as it is, choose another folder")
 
     def begin(self, session: dict[str, Any], resume: bool) -> None:
@@ -64,21 +68,32 @@ class Place:
         if self.session.is_file() and resume:
             _compare(read_json(self.session), session, self.out)
             return
-        if self.session.is_file():
-            self.discard_state()
-        self.state.mkdir(parents=True, exist_ok=True)
-        write_json(self.session, session)
+        self.discard_state()
+        with atomic_folder(self.state, self.session.name) as state:
+            write_json(state / self.session.name, session)
 
     def finish(self, finished: Path) -> None:
-        """Move what lies in `finished`, a folder inside the state, into the run, `run.json` last; drop the state."""
-        for path in sorted(finished.iterdir(), key=lambda path: path.name == RUN):
-            os.replace(path, self.out / path.name)
+        """Move what lies in `finished`, a folder inside the state, into the run, `run.json` last; drop the state.
+
+        `run.json` gets the hashes of its companions.
+        """
+        companions = {path.name: path for path in finished.iterdir() if path.name != RUN and not is_leftover(path)}
+        seal_run(finished, {self.metrics.name: self.metrics, **companions} if self.metrics.is_file() else companions)
+        for name in (*companions, RUN):
+            os.replace(finished / name, self.out / name)
         self.discard_state()
 
     def discard_state(self) -> None:
-        """Delete the state of an unfinished run, and nothing that is not one."""
+        """Delete the state of an unfinished run, and nothing that is not one.
+
+        It steps aside first, so that a process which is killed meanwhile leaves no state without its session. What
+        such processes left goes too.
+        """
         if self.session.is_file():
-            shutil.rmtree(self.state)
+            aside = self.state.with_name(f".{self.state.name}.{secrets.token_hex(4)}{PARTIAL}")
+            os.replace(self.state, aside)
+        for path in filter(is_leftover, self.out.iterdir() if self.out.is_dir() else ()):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def session_of(recipe: Recipe, splits: dict[str, list[Sample]]) -> dict[str, Any]:

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..deploy.errors import UserError
@@ -17,6 +15,7 @@ from ..deploy.files import atomic_write
 from .models.methods import cacheable
 from .models.parts import several
 from .models.promptable import Promptable
+from .sealed import Damaged, pack, unpack
 
 Tensors = tuple[Tensor, ...]
 PROGRESS = 200
@@ -53,7 +52,7 @@ class Reports:
                 say(f"encoded {done} of {len(missing)} sentences")
         if missing:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            atomic_write(self.path, save(self._held))
+            atomic_write(self.path, pack(self._held))
             say(f"encoded {len(missing)} sentences, kept in {self.path}")
 
     def states(self, text: str) -> Tensors:
@@ -95,6 +94,6 @@ def _read(path: Path) -> dict[str, Tensor]:
     if not path.exists():
         return {}
     try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
+        return unpack(path)[0]
+    except Damaged as error:
         raise UserError(f"the file of reports {path} is damaged ({error}): delete it and run again") from error

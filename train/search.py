@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..deploy.errors import UserError
-from ..deploy.files import atomic_write, read_json, write_json
+from ..deploy.files import atomic_write, write_json
 from .fidelity import options_of
 from .fit import Say, check_recipe, fit, read_splits, to_stderr
 from .loop import Diverged
 from .models.methods import build_model
-from .models.runs import RUN
+from .models.runs import RUN, read_run
 from .place import Place, changed, session_of
 from .recipe import Recipe
 from .seeds import derive
@@ -217,11 +217,10 @@ def _keep_best(study: "Study", out: Path, say: Say) -> dict[str, Any]:
     shutil.rmtree(kept, ignore_errors=True)
     shutil.copytree(out / "search" / best.user_attrs["folder"], kept)
     found = {"trials": len(finished), "best": best.user_attrs["folder"], "val_loss": best.value, "values": best.params}
-    info = read_json(kept / RUN) | {"search": found}
-    write_json(kept / RUN, info)
+    write_json(kept / RUN, read_run(kept) | {"search": found})
     Place(out).finish(kept)
     kept.rmdir()
-    return info
+    return read_run(out)
 
 
 @contextmanager

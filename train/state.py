@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 from lightning.pytorch.plugins.io import CheckpointIO
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from ..deploy.errors import UserError
 from ..deploy.files import atomic_write
+from .sealed import pack, unpack
 
 TREE = "tree"
 
@@ -63,19 +62,17 @@ class SafeCheckpointIO(CheckpointIO):
         tensors: dict[str, Tensor] = {}
         tree = json.dumps(encode(checkpoint, tensors), allow_nan=False)
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(path, save(tensors, metadata={TREE: tree}))
+        atomic_write(path, pack(tensors, {TREE: tree}))
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = None, weights_only: bool | None = None
     ) -> dict[str, Any]:
         """Read a checkpoint onto the CPU; UserError for a damaged file."""
         try:
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                tree = json.loads(file.metadata()[TREE])
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            tensors, words = unpack(path)
+            return decode(json.loads(words[TREE]), tensors)
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise UserError(f"{path} is not a whole checkpoint ({error}): delete it to start again") from error
-        return decode(tree, tensors)
 
     def remove_checkpoint(self, path: str | Path) -> None:
         """Delete a checkpoint."""

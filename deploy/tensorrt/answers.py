@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from ..adapters import DAMAGED
 from ..drawn import draw_cases, with_prompts
 from ..engine import open_engines
 from ..errors import BundleError, EngineError
@@ -51,7 +52,7 @@ def read_answers(folder: Path, manifest: Manifest) -> Arrays:
     try:
         with np.load(folder / FILE, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         raise BundleError(f"{folder / FILE} is damaged ({error}): copy the bundle again") from error
 
 

@@ -1,22 +1,24 @@
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
 from vlseg.deploy.errors import BundleError, UserError
-from vlseg.deploy.files import sha256
+from vlseg.deploy.files import seal_of, sha256
 from vlseg.deploy.manifest import MANIFEST, Manifest
 
 
 def edit(bundle, **changes):
-    """Change manifest fields; ... removes one."""
+    """Change manifest fields, as one who knows of the seal; ... removes one."""
     values = {**json.loads((bundle / MANIFEST).read_text()), **changes}
-    (bundle / MANIFEST).write_text(json.dumps({name: value for name, value in values.items() if value is not ...}))
+    values = {name: value for name, value in values.items() if value is not ...}
+    sealed = {"seal": seal_of(values)} if "seal" in values and "seal" not in changes else {}
+    (bundle / MANIFEST).write_text(json.dumps({**values, **sealed}))
 
 
 def test_there_and_back(toy_bundle):
     manifest = Manifest.load(toy_bundle)
-    assert manifest.name == "toy" and manifest.mean == (0.5, 0.4, 0.3) and manifest.schema_version == 3
+    assert manifest.name == "toy" and manifest.mean == (0.5, 0.4, 0.3) and manifest.schema_version == 4
     assert manifest.axes["text"]["input_ids"] == ["batch", "length"]
     assert manifest.files == {
         name: sha256(toy_bundle / name) for name in ("image.onnx", "text.onnx", "decoder.onnx", "tokenizer.json")
@@ -61,21 +63,22 @@ def test_malformed_json(toy_bundle, text):
         Manifest.load(toy_bundle)
 
 
-@pytest.mark.parametrize("version", [4, 0, "1", None, ...])
+@pytest.mark.parametrize("version", [5, 0, "1", True, 1.0, [], {}, None, ...])
 def test_another_schema_names_it_and_the_way_out(toy_bundle, version):
     edit(toy_bundle, schema_version=version, brand_new="x")
-    with pytest.raises(BundleError, match=r"schema .*, this vlseg reads 1 to 3: install the vlseg that wrote it"):
+    with pytest.raises(BundleError, match=r"schema .*, this vlseg reads 1 to 4: install the vlseg that wrote it"):
         Manifest.load(toy_bundle)
 
 
 @pytest.mark.parametrize(
-    ("version", "unknown"), [(1, ("flow", "quantised", "adapters")), (2, ("quantised", "adapters"))]
+    ("version", "unknown"),
+    [(1, ("flow", "quantised", "adapters", "seal")), (2, ("quantised", "adapters", "seal")), (3, ("seal",))],
 )
 def test_older_schemas_still_open(toy_bundle, fixed_bundle, version, unknown):
     for folder in (toy_bundle, fixed_bundle):
         today = Manifest.load(folder)
         edit(folder, schema_version=version, **dict.fromkeys(unknown, ...))
-        assert Manifest.load(folder) == today
+        assert Manifest.load(folder) == replace(today, seal="")
 
 
 @pytest.mark.parametrize(

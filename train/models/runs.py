@@ -1,19 +1,22 @@
 """A run on disk: `run.json` says what was trained, `trained.safetensors` holds the trained part alone."""
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from ...deploy.errors import UserError
-from ...deploy.files import write_json
+from ...deploy.files import SEAL, inside, read_json, seal_of, sha256, write_json
 from .clipseg import Clipseg
 from .grafts import trained_state
 from .methods import build_model
 
 RUN, TRAINED = "run.json", "trained.safetensors"
+FILES = "files"
+"""Field of `run.json`: the SHA-256 of each file beside it; `seal` is that of all its other fields."""
 
 
 def save_run(folder: Path, model: Clipseg, info: dict[str, Any]) -> None:
@@ -30,6 +33,23 @@ def save_run(folder: Path, model: Clipseg, info: dict[str, Any]) -> None:
 
 def load_run(folder: Path) -> tuple[Clipseg, dict[str, Any]]:
     """Return the model of a run, in evaluation mode, and its `run.json`.
+    seal_run(folder, {TRAINED: folder / TRAINED})
+
+
+@torch.no_grad()
+def round_trained(model: Clipseg) -> None:
+    """Round the trained part to float16, as a file that is `stored` so gives it back; UserError beyond its range."""
+    for name, p in trained_state(model).items():
+        if p.is_floating_point():
+            p.copy_(p.half())
+            if not torch.isfinite(p).all():
+                raise UserError(f"{name} does not fit into float16 (beyond 65504): train with stored=float32")
+
+
+def seal_run(folder: Path, files: Mapping[str, Path]) -> None:
+    """Write into the `run.json` of `folder` the hash of each of `files`, by their names beside it, and its own seal."""
+    info = read_json(folder / RUN) | {FILES: {name: sha256(path) for name, path in sorted(files.items())}}
+    write_json(folder / RUN, info | {SEAL: seal_of(info)})
 
     Raises UserError where the folder is no run, is damaged, or was trained on other backbone weights.
     """
@@ -47,11 +67,18 @@ def load_run(folder: Path) -> tuple[Clipseg, dict[str, Any]]:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """Return the `run.json` of a run folder; UserError where there is none or it is damaged."""
-    try:
-        info = json.loads((Path(folder) / RUN).read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{folder} is not a run: expected a folder with {RUN}, as `vlseg train` writes it") from error
+    """Return the `run.json` of a run folder; UserError where there is none, or it or a file beside it is damaged.
+
+    A run from before there were seals is taken as it is.
+    """
+    path = Path(folder) / RUN
+    if not path.is_file():
+        raise UserError(f"{folder} is not a run: expected a folder with {RUN}, as `vlseg train` writes it")
+    info = read_json(path)
+    if not isinstance(info, dict):
+        raise UserError(f"{path} holds a {type(info).__name__}, expected an object: train again, or copy the run whole")
+    if not info.keys().isdisjoint({SEAL, FILES}):
+        _check_seal(Path(folder), info)
     missing = {"method", "size", "weights", "options", "image_size", "weights_hash", "backbone"} - info.keys()
     if missing:
         raise UserError(f"{Path(folder) / RUN} lacks {', '.join(sorted(missing))}: train again with this version")
@@ -62,6 +89,18 @@ def _load_trained(path: Path, model: Clipseg) -> None:
     try:
         saved = load_file(path)
     except (OSError, SafetensorError) as error:
+def _check_seal(folder: Path, info: dict[str, Any]) -> None:
+    """Check that nothing has changed since the run was written; what was left behind in a copy is no damage."""
+    if info.get(SEAL) != seal_of(info) or not isinstance(info.get(FILES), dict):
+        raise UserError(f"{folder / RUN} is not as it was written (its seal differs): copy the run again or train")
+    for name, digest in info[FILES].items():
+        path = inside(folder, name)
+        if path is None:
+            raise UserError(f"{folder / RUN} names {name!r}, which is outside of the run: do not use this run")
+        if path.is_file() and sha256(path) != digest:
+            raise UserError(f"{path} is not as it was written (its hash differs): copy the run again or train")
+
+
         raise UserError(f"{path} cannot be read ({error}): train again or copy the run whole") from error
     expected = {name: tuple(p.shape) for name, p in trained_state(model).items()}
     found = {name: tuple(tensor.shape) for name, tensor in saved.items()}

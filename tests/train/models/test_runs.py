@@ -8,7 +8,7 @@ import torch
 from vlseg.deploy.errors import UserError
 from vlseg.train.models.grafts import trained_parameters
 from vlseg.train.models.methods import METHODS, build_model
-from vlseg.train.models.runs import TRAINED, load_run, save_run
+from vlseg.train.models.runs import TRAINED, load_run, round_trained, save_run, seal_run
 
 INFO = {"size": "nano", "weights": None, "options": {}}
 
@@ -62,3 +62,7 @@ def test_a_run_of_another_rank_is_refused(tmp_path):
 def test_no_run(tmp_path):
     with pytest.raises(UserError, match="is not a run"):
         load_run(tmp_path)
+    seal_run(tmp_path, {})
+    with pytest.raises(UserError, match=r"trained\.safetensors is not as it was written"):
+        load_run(tmp_path)
+    seal_run(tmp_path, {})
