@@ -23,16 +23,16 @@ def save_run(folder: Path, model: Clipseg, info: dict[str, Any]) -> None:
     """Write the trained part of `model` and `info` into an existing `folder`.
 
     `info` needs `method`, `size`, `weights` (as given to `build_model`), `options`; the backbone's name and hash and
-    the image size are added here.
+    the image size are added here. `stored` "float16" halves the file, see `round_trained`.
     """
-    trained = {name: p.detach().cpu().contiguous() for name, p in trained_state(model).items()}
+    dtype = getattr(torch, info.get("stored", "float32"))
+    trained = {
+        name: (p.to(dtype) if p.is_floating_point() else p).detach().cpu().contiguous()
+        for name, p in trained_state(model).items()
+    }
     save_file(trained, folder / TRAINED)
     backbone = {"backbone": model.backbone, "weights_hash": model.weights_hash, "image_size": model.image_size}
     write_json(folder / RUN, info | backbone)
-
-
-def load_run(folder: Path) -> tuple[Clipseg, dict[str, Any]]:
-    """Return the model of a run, in evaluation mode, and its `run.json`.
     seal_run(folder, {TRAINED: folder / TRAINED})
 
 
@@ -50,6 +50,10 @@ def seal_run(folder: Path, files: Mapping[str, Path]) -> None:
     """Write into the `run.json` of `folder` the hash of each of `files`, by their names beside it, and its own seal."""
     info = read_json(folder / RUN) | {FILES: {name: sha256(path) for name, path in sorted(files.items())}}
     write_json(folder / RUN, info | {SEAL: seal_of(info)})
+
+
+def load_run(folder: Path) -> tuple[Clipseg, dict[str, Any]]:
+    """Return the model of a run, in evaluation mode, and its `run.json`.
 
     Raises UserError where the folder is no run, is damaged, or was trained on other backbone weights.
     """
@@ -85,10 +89,6 @@ def read_run(folder: Path) -> dict[str, Any]:
     return info
 
 
-def _load_trained(path: Path, model: Clipseg) -> None:
-    try:
-        saved = load_file(path)
-    except (OSError, SafetensorError) as error:
 def _check_seal(folder: Path, info: dict[str, Any]) -> None:
     """Check that nothing has changed since the run was written; what was left behind in a copy is no damage."""
     if info.get(SEAL) != seal_of(info) or not isinstance(info.get(FILES), dict):
@@ -101,6 +101,10 @@ def _check_seal(folder: Path, info: dict[str, Any]) -> None:
             raise UserError(f"{path} is not as it was written (its hash differs): copy the run again or train")
 
 
+def _load_trained(path: Path, model: Clipseg) -> None:
+    try:
+        saved = load_file(path)
+    except (OSError, SafetensorError) as error:
         raise UserError(f"{path} cannot be read ({error}): train again or copy the run whole") from error
     expected = {name: tuple(p.shape) for name, p in trained_state(model).items()}
     found = {name: tuple(tensor.shape) for name, tensor in saved.items()}
