@@ -18,7 +18,7 @@ from ..deploy.manifest import MANIFEST, Manifest, fixed_file
 from ..deploy.parity import certify, refusal
 from ..deploy.segmenter import Segmenter
 from ..deploy.tensorrt.answers import write_answers
-from ..train.models.methods import backbone_of
+from ..train.models.card import CARD, bundle_card, origin
 from ..train.models.parts import facts_of, parts_of
 from ..train.models.promptable import Promptable
 from ..train.models.runs import load_run
@@ -130,7 +130,9 @@ def export_model(
             raise UserError(refusal(parity, options.precision))
         engines = build_engines(options.target, folder, manifest, options.architectures, tell)
         write_answers(folder, manifest)
-        replace(manifest, parity=parity).save(folder)
+        manifest = replace(manifest, parity=parity)
+        atomic_write(folder / CARD, bundle_card(manifest, {manifest.name: info}))
+        manifest.save(folder)
     engines += finish(options.target, Path(out), tell)
     kept = {"folds": manifest.folds, "quantised": manifest.quantised, "engines": engines}
     return {"bundle": str(out), "parity": parity, **kept}
@@ -178,7 +180,7 @@ def _write_fixed_text(model: Promptable, prompts: Sequence[str], folder: Path) -
 
 
 def _manifest(model: Promptable, info: dict[str, Any], options: Options) -> Manifest:
-    facts: dict[str, Any] = facts_of(model) | {"backbone": _origin(info)}
+    facts: dict[str, Any] = facts_of(model) | {"backbone": origin(info)}
     return Manifest(
         **facts,
         name=info.get("name", info["method"]),
@@ -193,12 +195,6 @@ def _manifest(model: Promptable, info: dict[str, Any], options: Options) -> Mani
         versions={name: version(name) for name in _LIBRARIES},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
-
-
-def _origin(info: dict[str, Any]) -> str:
-    """Return where the frozen weights came from; a folder is only called local, since its path is nobody's business."""
-    weights = info.get("weights")
-    return {None: backbone_of(info["method"]).size(info["size"]).backbone, "random": "random"}.get(weights, "local")
 
 
 def _numbers(metrics: Any) -> Any:

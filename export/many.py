@@ -16,11 +16,12 @@ from onnx import numpy_helper
 from ..deploy.adapters import Arrays, file_of, write_adapter
 from ..deploy.drawn import Case, draw_cases
 from ..deploy.errors import UserError
-from ..deploy.files import atomic_folder
+from ..deploy.files import atomic_folder, atomic_write
 from ..deploy.manifest import MANIFEST, Manifest
 from ..deploy.parity import certify, refusal
 from ..deploy.segmenter import Segmenter
 from ..deploy.tensorrt.answers import write_answers
+from ..train.models.card import CARD, bundle_card
 from ..train.models.runs import load_run
 from .bundle import Options, Progress, pack
 from .parity import torch_segmenter
@@ -98,6 +99,7 @@ def export_many(
         manifest = _add_adapters(folder, manifest, loaded, options, progress)
         manifest = _prove(folder, manifest, loaded, cases or draw_cases(), progress)
         write_answers(folder, manifest)
+        atomic_write(folder / CARD, bundle_card(manifest, {name: info for name, (_, info) in loaded.items()}))
         manifest.save(folder)
     return {"bundle": str(out), "parity": manifest.parity, "adapters": manifest.adapters}
 

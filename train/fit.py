@@ -23,6 +23,7 @@ from .data import Look, Pictures
 from .engine import segmenter_of
 from .fidelity import options_of
 from .models.adapters import implementation
+from .models.card import CARD, run_card
 from .models.clipseg import Clipseg
 from .models.grafts import learning_parameters, trained_parameters
 from .models.methods import backbone_of, build_model, cacheable, option_names
@@ -64,9 +65,9 @@ def fit(
 
     `sentence` is the prompt of a plain folder of images and masks; without `test` the test images are left alone. An
     unfinished run in `out` is resumed at its last whole epoch, or started anew without `resume`; of a finished one,
-    this says so and returns its `run.json`. At the end `out` holds run.json, trained.safetensors, metrics.csv and
-    predictions.png. Of several processes only the first writes; the others return an empty dict. Several machines need
-    `out` on storage they share.
+    this says so and returns its `run.json`. At the end `out` holds run.json, trained.safetensors, metrics.csv,
+    predictions.png and MODEL_CARD.md. Of several processes only the first writes; the others return an empty dict.
+    Several machines need `out` on storage they share.
 
     Raises UserError for whatever a user can get wrong, before anything is written where it can be known before, and
     KeyboardInterrupt, with a sentence that says how to go on, where Ctrl-C ends it.
@@ -215,6 +216,7 @@ def _finish(job: Job, model: Clipseg, trained: Trained) -> dict[str, Any]:
     save_run(finished, model, info)
     sheet = prediction_sheet(lambda i, t: segmenter.segment(i, t, threshold), job.splits["val"], recipe.held_out_prompt)
     atomic_write(finished / "predictions.png", sheet)
+    atomic_write(finished / CARD, run_card(read_run(finished)))
     place.finish(finished)
     job.say(f"{place.out}: {_figures(info)}")
     return read_run(place.out)

@@ -144,14 +144,15 @@ def test_a_run_folder_becomes_a_bundle(exported, same_graphs, nano, info, tmp_pa
 
 
 def test_the_place_of_local_weights_is_not_told():
-    assert module._origin({"method": "clipseg/coop", "size": "base", "weights": "/home/someone/clipseg"}) == "local"
-    assert module._origin({"method": "clipseg/coop", "size": "base", "weights": None}) == "CIDAS/clipseg-rd64-refined"
+    assert module.origin({"method": "clipseg/coop", "size": "base", "weights": "/home/someone/clipseg"}) == "local"
+    assert module.origin({"method": "clipseg/coop", "size": "base", "weights": None}) == "CIDAS/clipseg-rd64-refined"
 
 
 def test_fixed_prompts_leave_no_text_part(exported, same_graphs, nano, info, picture, tmp_path):
     prompts = ("a red polyp", "one small lesion on the left")
     export_model(nano, info, tmp_path / "out", Options(fixed_prompts=prompts, folds="all"))
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "MODEL_CARD.md",
         "answers.npz",
         "decoder.onnx",
         "fixed_text.npy",

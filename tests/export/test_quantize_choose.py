@@ -78,7 +78,8 @@ def test_an_int8_bundle_says_what_every_group_cost(nano, info, same_graphs, pict
 def test_nothing_of_a_picture_enters_the_bundle(nano, info, same_graphs, pictures, tmp_path):
     export_model(nano, info, tmp_path / "bundle", Options("int8", folds="none"), pictures=pictures)
     files = {path.name for path in (tmp_path / "bundle").rglob("*") if path.is_file()}
-    assert files == {"image.onnx", "text.onnx", "decoder.onnx", "tokenizer.json", "answers.npz", "manifest.json"}
+    parts = {"image.onnx", "text.onnx", "decoder.onnx", "tokenizer.json"}
+    assert files == {*parts, "answers.npz", "manifest.json", "MODEL_CARD.md"}
     rows = [image[y].tobytes() for image, _ in pictures for y in (0, 20)]
     for name in files:
         data = (tmp_path / "bundle" / name).read_bytes()

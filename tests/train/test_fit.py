@@ -22,6 +22,7 @@ def test_a_run_is_whole(shapes, tmp_path, nano):
     out, said = tmp_path / "deep" / "run", []
     info = fit(nano.replace(lr=3e-2, prompt="p1", max_epochs=6), shapes, out, say=said.append)
     assert sorted(p.name for p in out.iterdir()) == [
+        "MODEL_CARD.md",
         "metrics.csv",
         "predictions.png",
         "run.json",
