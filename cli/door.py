@@ -7,7 +7,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..deploy.errors import UserError
-from . import bench, build, data, demo, deploy, export, kernels, road, segment, train
+from . import bench, build, data, demo, deploy, export, kernels, reproduce, road, segment, train
 
 INTERRUPTED = 130  # what a shell calls a command that Ctrl-C ended
 # typer exports no name for it: a command line that cannot be read
@@ -34,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for room in (train, segment, deploy, build, bench, export, demo, road):
+for room in (train, reproduce, segment, deploy, build, bench, export, demo, road):
     for command in room.COMMANDS:
         app.command()(command)
 app.add_typer(kernels.app, name="kernels")

@@ -21,6 +21,7 @@ COMMANDS = (
     "train",
     "recipes",
     "evidence",
+    "reproduce",
     "deploy",
     "evaluate",
     "export",

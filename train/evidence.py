@@ -50,13 +50,13 @@ def evidence(
     """
     data, out = Path(data), Path(out)
     cells = read_grid(grid)
-    _check(cells, data, out)
+    _check(cells, data)
     path = Path(rows) if rows else out / "evidence.csv"
     weights_hash, outcome = weights_of(), Outcome([], [], [])
-    with _alone(out) as lock:
+    with alone(out) as lock:
         for i, cell in enumerate(cells):
             job = _job(cell, data, out, path, weights_hash(cell))
-            left = [prompt for prompt in cell.prompts if (job.key, prompt) not in _written(path)]
+            left = [prompt for prompt in cell.prompts if (job.key, prompt) not in written(path)]
             name = job.run.name
             if not left:
                 outcome.before.append(name)
@@ -79,24 +79,26 @@ def _run(job: Job, prompts: Sequence[str], lock: Any) -> bool:
     return subprocess.run(words, pass_fds=[lock.fileno()], check=False).returncode == 0
 
 
-def _written(path: Path) -> set[tuple[str, str]]:
+def written(path: Path) -> set[tuple[str, str]]:
+    """Return which cells have a row in a ledger, each with the prompt that it was asked."""
     if not path.exists():
         return set()
     with open(path, newline="", encoding="utf-8") as file:
         return {(row.get("cell", ""), row.get("prompt", "")) for row in csv.DictReader(file)}
 
 
-def _check(cells: Sequence[Cell], data: Path, out: Path) -> None:
+def _check(cells: Sequence[Cell], data: Path) -> None:
     for cell in cells:
         for name in (cell.data, cell.test_on or cell.data):
             if not (data / name).is_dir():
                 raise UserError(f"there is no data folder {data / name}: put it there, or take it out of the grid")
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).is_file())):
-        raise UserError(f"{out} exists and is not of a grid: it is left as it is, choose another folder")
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[Any]:
+def alone(out: Path) -> Iterator[Any]:
+    """Hold the folder of a grid, made where there is none, and yield the lock; UserError for one not ours or in use."""
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).is_file())):
+        raise UserError(f"{out} exists and is not of a grid: it is left as it is, choose another folder")
     (out / "cells").mkdir(parents=True, exist_ok=True)
     (out / MARKER).write_text("{}")
     with open(out / LOCK, "w") as lock:

@@ -230,12 +230,13 @@ def _keep_images(job: Job, prompt: str, images: list[dict[str, Any]]) -> None:
         file.write(text.getvalue().encode())
 
 
-def _figures(images: list[dict[str, Any]]) -> dict[str, float]:
-    """Return mean and spread (standard deviation over the images) of each metric."""
-    figures = {}
+def _figures(images: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return mean and spread (standard deviation over the images, "" for one alone) of each metric."""
+    figures: dict[str, Any] = {}
     for metric in ("dice", "iou", "hd95"):
         values = np.array([image[metric] for image in images])
-        figures |= {metric: round(float(values.mean()), 5), f"{metric}_sd": round(float(values.std(ddof=1)), 5)}
+        spread = round(float(values.std(ddof=1)), 5) if len(values) > 1 else ""
+        figures |= {metric: round(float(values.mean()), 5), f"{metric}_sd": spread}
     return figures
 
 
