@@ -19,7 +19,7 @@ from ..deploy.parity import certify, refusal
 from ..deploy.segmenter import Segmenter
 from ..deploy.tensorrt.answers import write_answers
 from ..train.models.card import CARD, bundle_card, origin
-from ..train.models.parts import facts_of, parts_of
+from ..train.models.parts import facts_of
 from ..train.models.promptable import Promptable
 from ..train.models.runs import load_run
 from .calibration import read_pictures
@@ -28,7 +28,7 @@ from .graph import OPSET, axes_of, to_onnx
 from .parity import cases_from, torch_segmenter
 from .parts import FILES, sources_of, tokens
 from .precision import PRECISIONS, check_calibration, check_precision, in_precision
-from .prepare import prepare
+from .prepare import Prepared, prepare
 from .quantize_choose import Picture, quantize_bundle
 from .targets import build_engines, check_target, finish
 
@@ -148,11 +148,11 @@ def pack(model: Promptable, info: dict[str, Any], folder: Path, options: Options
         )
     tell("choosing folds")
     sites, records = choose_down(model, options.folds)
-    prepared = prepare(model, sites)
+    prepared = prepare(model, sites, constant_text=bool(options.fixed_prompts))
     axes, files = {}, dict(FILES)
     if options.fixed_prompts:
         tell("computing the fixed prompts")
-        _write_fixed_text(model, options.fixed_prompts, folder)
+        _write_fixed_text(prepared, options.fixed_prompts, folder)
         del files["text"]
     else:
         atomic_write(folder / TOKENIZER, model.tokenizer.json)
@@ -170,12 +170,11 @@ def pack(model: Promptable, info: dict[str, Any], folder: Path, options: Options
 
 
 @torch.no_grad()
-def _write_fixed_text(model: Promptable, prompts: Sequence[str], folder: Path) -> None:
+def _write_fixed_text(prepared: Prepared, prompts: Sequence[str], folder: Path) -> None:
     """Run the text part once, in float32, and keep what it says: a file for each output, (n, ...)."""
-    text = parts_of(model)["text"]
     # one at a time, so that a prompt's embedding does not depend on its neighbours' lengths
-    rows = [text(*tokens(model.tokenizer, [prompt])) for prompt in prompts]
-    for name, column in zip(text.outputs, zip(*rows, strict=True), strict=True):
+    rows = [prepared.parts["text"](*tokens(prepared.model.tokenizer, [prompt])) for prompt in prompts]
+    for name, column in zip(prepared.flow["text"]["outputs"], zip(*rows, strict=True), strict=True):
         np.save(folder / fixed_file(name), torch.cat(column).numpy(), allow_pickle=False)
 
 

@@ -19,6 +19,7 @@ from ..train.models.san.san import San
 from .attention import fold_layer
 from .rows import OnRows
 from .sam import fold_sam
+from .sam_text import fold_known_text
 from .tail import TailedImagePart, can_fold
 
 
@@ -36,11 +37,15 @@ class Prepared:
         return facts_of(self.model)["flow"]
 
 
-def prepare(model: Promptable, down: Collection[str] = ()) -> Prepared:
-    """Return folded parts of a copy of `model`; `down` names the sites whose down-projection is folded."""
+def prepare(model: Promptable, down: Collection[str] = (), *, constant_text: bool = False) -> Prepared:
+    """Return folded parts of a copy of `model`; `down` names the sites whose down-projection is folded.
+
+    With `constant_text` the text part will be run at export alone, and what the image part makes of text is folded too.
+    """
     folded = copy.deepcopy(model).eval().requires_grad_(False)
+    known = fold_known_text(folded) if constant_text and isinstance(folded, Sam) else []
     parts, done = fold_parts(folded, down)
-    return Prepared(parts, folded, done)
+    return Prepared(parts, folded, [*known, *done])
 
 
 @singledispatch

@@ -234,15 +234,25 @@ def absorbed_text_pooling(
     The means of V come as one more query. The variance is mean(V^2) - mean(V)^2, whose relative error is that of the
     dtype times 1 + (mean / std)^2.
     """
+    queries = centred_queries(text, attention, text_norm, vision_norm, heads)
+    return pooling_result(pooled_by(queries, vision, vision_norm.eps), text, attention, vision_norm, heads)
+
+
+def centred_queries(text: Tensor, attention: Attention, text_norm: Norm, vision_norm: Norm, heads: int) -> Tensor:
+    """Return the absorbed queries, centred, and a last one that averages, (batch, heads x K + 1, width)."""
     queries = pooling_queries(text, attention, text_norm, vision_norm, heads)
     queries = queries - queries.mean(-1, keepdim=True)
-    averaging = torch.full_like(queries[:, :1], 1 / queries.shape[-1])
-    scores, means = (torch.cat([queries, averaging], 1) @ vision.transpose(-1, -2)).split([queries.shape[1], 1], 1)
+    return torch.cat([queries, torch.full_like(queries[:, :1], 1 / queries.shape[-1])], 1)
+
+
+def pooled_by(queries: Tensor, vision: Tensor, eps: float) -> Tensor:
+    """Return the normalised vision (batch, tokens, width) as centred queries pool it, (batch, heads x K, width)."""
+    scores, means = (queries @ vision.transpose(-1, -2)).split([queries.shape[1] - 1, 1], 1)
     wide = torch.promote_types(vision.dtype, torch.float32)
     squares = torch.linalg.vector_norm(vision, dim=-1, dtype=wide).square()[:, None] / vision.shape[-1]
-    rstd = (squares - means.to(wide).square()).clamp_min(0).add(vision_norm.eps).rsqrt().to(vision.dtype)
+    rstd = (squares - means.to(wide).square()).clamp_min(0).add(eps).rsqrt().to(vision.dtype)
     pooled = ((scores * rstd).softmax(-1) * rstd) @ vision
-    return pooling_result(pooled - pooled.mean(-1, keepdim=True), text, attention, vision_norm, heads)
+    return pooled - pooled.mean(-1, keepdim=True)
 
 
 def text_adapter(

@@ -28,7 +28,7 @@ from .models.clipseg import Clipseg
 from .models.grafts import learning_parameters, trained_parameters
 from .models.methods import backbone_of, build_model, cacheable, option_names
 from .models.promptable import Promptable
-from .models.runs import read_run, save_run
+from .models.runs import read_run, round_trained, save_run
 from .picture import prediction_sheet
 from .place import Place, changed, session_of
 from .recipe import Recipe
@@ -206,6 +206,8 @@ def _finish(job: Job, model: Clipseg, trained: Trained) -> dict[str, Any]:
     recipe, place = job.recipe, job.place
     if torch.cuda.is_available():
         model = model.cuda()
+    if recipe.stored == "float16":
+        round_trained(model)
     segmenter = segmenter_of(model, method=recipe.method, size=recipe.size)
     job.say("choosing the threshold on the validation images")
     threshold, val_dice = choose_threshold(segmenter.probability, job.splits["val"], recipe.held_out_prompt)
@@ -231,6 +233,7 @@ def _info(job: Job, model: Clipseg, trained: Trained, threshold: float) -> dict[
         "options": options_of(recipe),
         "seed": recipe.seed,
         "threshold": threshold,
+        "stored": recipe.stored,
         "prompt": recipe.held_out_prompt,
         "data": job.data,
         "images": {name: len(samples) for name, samples in job.splits.items()},

@@ -51,6 +51,7 @@ class Recipe:
         ce_weight: weight of the cross-entropy.
         fidelity: "released" repeats the defects of a method's published code (docs/fidelity.md); "paper" does not.
         precision: "auto" is fp16 autocast on a GPU and fp32 elsewhere.
+        stored: numbers of the saved file: "float16" halves it; threshold and metrics are then of the rounded ones.
         cache: where states below the first trained parameter are kept. "auto": in memory, or off with `augment`.
         cache_bytes: size limit of that cache; what does not fit is computed again each time.
         reports: safetensors file that keeps what a frozen text encoder makes of each sentence, for this run and later
@@ -94,6 +95,7 @@ class Recipe:
     ce_weight: float = 1.0
     fidelity: Literal["paper", "released"] = "paper"
     precision: Literal["auto", "32", "16-mixed", "bf16-mixed"] = "auto"
+    stored: Literal["float32", "float16"] = "float32"
     cache: Literal["auto", "off", "memory", "disk"] = "auto"
     cache_bytes: int = 4 * 2**30
     reports: str | None = None

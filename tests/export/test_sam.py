@@ -73,6 +73,29 @@ def test_folded_parts_are_the_model(options):
     assert not any(part in name for name, _ in prepared.model.named_parameters() for part in dead)
 
 
+@pytest.mark.parametrize(
+    ("options", "rows", "phrase"),
+    [
+        ({}, 3, "the constant text's queries of the first module"),  # one token, its query, the averaging one
+        ({"text_tokens": "all", "text_limit": 3, "inner": 8}, 7, "the constant text's queries of the first module"),
+        ({"n_ffm": 1}, 2, "what the image hears of the constant text in the first module"),
+        ({"text_cross": False}, 2, "what the image hears of the constant text in the first module"),
+        ({"text_tokens": "all"}, 32, None),  # with as many tokens the image is pooled in the plain form
+        ({"n_ffm": 1, "text_tokens": "all"}, 32, None),
+        ({"n_ffm": 0}, 1, None),
+    ],
+)
+def test_of_a_constant_report_the_first_module_is_folded_exactly(options, rows, phrase):
+    model = stirred(**options).double()
+    plain, known = prepare(model), prepare(model, constant_text=True)
+    made, folded = (walked(one.parts, given(model, LONG, "one"), "text", "image") for one in (plain, known))
+    # the softmax of a layer is the library's, in float32: both sides have the same
+    torch.testing.assert_close(folded["image_embedding"], made["image_embedding"], rtol=0, atol=1e-11)
+    text = folded[known.flow["text"]["outputs"][0]]
+    assert text.shape[1] == rows and (phrase is None or known.done[0] == phrase)
+    assert phrase is not None or known.done == plain.done
+
+
 def test_the_flow_of_a_model_whose_image_hears_the_sentence():
     flow = prepare(stirred()).flow
     assert flow["image"]["inputs"] == ["pixel_values", "text_tokens"]

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from vlseg.deploy.errors import UserError
 from vlseg.kernels import ops, reference
@@ -123,6 +124,24 @@ def test_what_is_blind_is_left_out_of_the_optimiser_and_saved_all_the_same(tmp_p
     inputs = given(model)
     with torch.no_grad():
         torch.testing.assert_close(again(*inputs), model(*inputs), rtol=0, atol=0)
+
+
+def test_the_saved_file_at_the_published_size_holds_the_trained_part_alone(tmp_path):
+    """33 MB, and as halves 16.5, beside 800 MB that stay frozen."""
+    with torch.device("meta"):
+        model = build_model("sam/lga", "base", weights="random")
+    model.to_empty(device="cpu")  # pages that nobody touches cost nothing
+    with torch.no_grad():
+        for parameter in trained_parameters(model).values():
+            parameter.zero_()
+    info = {"method": "sam/lga", "size": "base", "weights": "random", "options": {}}
+    for stored, megabytes in (("float32", 33.0), ("float16", 16.5)):
+        save_run(tmp_path, model, info | {"stored": stored})
+        size = (tmp_path / TRAINED).stat().st_size
+        assert (
+            size == pytest.approx(megabytes * 1e6, rel=0.005) and size < 8_236_548 * (4, 2)[stored == "float16"] + 4e4
+        )
+        assert load_file(tmp_path / TRAINED).keys() == trained_parameters(model).keys()
 
 
 def test_the_degenerate_gradients_are_zero_in_the_naive_form():
