@@ -10,7 +10,7 @@ from PIL import Image
 from ..deploy.errors import UserError
 from ..deploy.inputs.files import open_any
 from ..deploy.inputs.picture import Picture
-from ..deploy.pixels import read_mask
+from ..deploy.pixels import FORMATS, read_mask
 
 MAX_BYTES = 64 * 2**20
 MAX_PIXELS = 40_000_000
@@ -54,7 +54,7 @@ def _check_size(path: Path) -> None:
     if path.is_file() and path.stat().st_size > MAX_BYTES:
         raise UserError(f"{path} has more than {MAX_BYTES // 2**20} MiB: shrink it first")
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             width, height = picture.size
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
         return  # no plain picture, or a damaged one: reading it says what is wrong

@@ -9,8 +9,10 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from .errors import BundleError, EngineError, UserError
 from .flow import PARTS
@@ -52,15 +54,31 @@ def read_adapter(folder: Path, manifest: Manifest, name: str) -> dict[str, Array
     path = folder / manifest.adapters[name]["file"]
     tensors: dict[str, Arrays] = {}
     try:
-        with open(path, "rb") as file, np.load(file, allow_pickle=False) as archive:
+        with open(path, "rb") as file, load_archive(file) as archive:
             for key in archive.files:
                 part, _, tensor = key.partition("/")
-                tensors.setdefault(part, {})[tensor] = archive[key]
+                tensors.setdefault(part, {})[tensor] = array_of(archive, key)
     except DAMAGED as error:
         raise BundleError(f"{path} cannot be read ({error}): copy the bundle again") from error
     if foreign := tensors.keys() - set(PARTS):
         raise BundleError(f"{path} holds tensors of {min(foreign)!r}, expected {', '.join(PARTS)}: export it again")
     return tensors
+
+
+def load_archive(file: BinaryIO) -> NpzFile:
+    """Return numpy's archive of arrays, of which none is unpickled; raises as `DAMAGED`."""
+    found = np.load(file, allow_pickle=False)
+    if not isinstance(found, NpzFile):
+        raise ValueError("it is no archive of arrays")
+    return found
+
+
+def array_of(archive: NpzFile, key: str) -> np.ndarray:
+    """Return one array of an archive; raises as `DAMAGED`, since numpy itself gives back whatever else is in it."""
+    array = archive[key]
+    if not isinstance(array, np.ndarray):
+        raise ValueError(f"{key} is no array")
+    return array
 
 
 def described(manifest: Manifest, name: str) -> Manifest:

@@ -160,6 +160,7 @@ def inside(folder: Path, name: str) -> Path | None:
         return None
     root = folder.resolve()
     try:
+        name.encode()
         target = (root / name).resolve()
         target.is_file()
     except (OSError, RuntimeError, ValueError):

@@ -4,7 +4,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.lib.format import MAGIC_PREFIX
 
+from .adapters import DAMAGED
 from .errors import BundleError
 from .manifest import Manifest, fixed_file
 
@@ -41,7 +43,7 @@ def _dims(manifest: Manifest, name: str) -> list[int | str] | None:
 def _read(path: Path, dims: list[int | str] | None) -> np.ndarray:
     try:
         values = load_array(path)
-    except (OSError, ValueError, EOFError) as error:
+    except DAMAGED as error:
         raise BundleError(f"{path} is not an array ({error}): export the bundle again") from error
     expected = f"{' or '.join(TYPES)} {['n', *dims[1:]] if dims else '(n, ...)'}"
     if str(values.dtype) not in TYPES or not values.ndim or (dims and not _fits(values.shape, dims)):
@@ -53,14 +55,12 @@ def load_array(path: Path) -> np.ndarray:
     """Return the array of a `.npy` file; nothing is unpickled, and a header that promises more than there is, refused.
 
     Raises:
-        ValueError: another file.
-        OSError: it cannot be read.
+        ValueError: another file; and what else `DAMAGED` names.
     """
-    mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-    if isinstance(mapped, np.ndarray):
-        return np.array(mapped)
-    mapped.close()
-    raise ValueError("it is an archive")
+    with open(path, "rb") as file:
+        if file.read(len(MAGIC_PREFIX)) != MAGIC_PREFIX:
+            raise ValueError("it is no array of numpy")
+    return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
 
 
 def _fits(shape: tuple[int, ...], dims: list[int | str]) -> bool:

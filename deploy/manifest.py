@@ -15,6 +15,7 @@ from .flow import PARTS, TWO_TOWERS, Flow
 
 SCHEMA_VERSION = 4
 MANIFEST = "manifest.json"
+DEEPEST = 32
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,18 @@ def _read(folder: Path) -> dict[str, Any]:
         raise BundleError(
             f"{folder / MANIFEST} holds a {type(values).__name__}, expected an object: export the bundle again"
         )
+    if _depth(values) > DEEPEST:
+        raise BundleError(f"{folder / MANIFEST} is nested more than {DEEPEST} deep: do not use this bundle")
     return values
+
+
+def _depth(value: Any) -> int:
+    """Return how deep a JSON value is nested, counted no further than what is too deep."""
+    level, depth = [value], 0
+    while level and depth <= DEEPEST:
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level, depth = [item for items in inner for item in items], depth + 1
+    return depth
 
 
 def _check_seal(values: dict[str, Any], folder: Path) -> None:

@@ -14,6 +14,8 @@ from .errors import UserError
 from .window import Window, apply_window
 
 SUFFIXES = frozenset({".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
+"""What Pillow may take a file for, whatever its name; others are read by code that few use, or by other programs."""
 Pixels = np.ndarray | Image.Image
 """A picture: uint8 RGB (H, W, 3), or a Pillow image in RGB."""
 _DEEP = ("I", "F")
@@ -158,7 +160,7 @@ def _seen(picture: Image.Image, path: Path | str, window: Window | None) -> Imag
 
 def _open(path: Path | str, frame: int | None = None) -> tuple[Image.Image, int]:
     """Open, decode and turn upright one frame, None being the first; return it with the count of frames."""
-    with _reading(path), Image.open(path) as picture:
+    with _reading(path), Image.open(path, formats=FORMATS) as picture:
         frames = 1 if picture.format in _PREVIEWS else getattr(picture, "n_frames", 1)
         if frame is not None and not 0 <= frame < frames:
             raise UserError(f"{path} has no frame {frame}: it holds {frames}, counted from 0")

@@ -1,7 +1,10 @@
 """What happens to a word, written once: from a sentence to token ids, with `tokenizers` alone."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from json import loads
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tokenizers import Encoding
@@ -10,6 +13,8 @@ from tokenizers import Tokenizer as Library
 from .errors import BundleError, UserError
 
 CONTEXT = 77
+LONGEST = 100_000
+"""Characters of a prompt; more say nothing, since all but the first 77 tokens are cut off, and take long to read."""
 
 
 class Tokenizer:
@@ -29,18 +34,12 @@ class Tokenizer:
 
     def __init__(self, json: str, path: Path | None = None):
         self.json, self.path, self.context = json, path, CONTEXT
-        try:
+        with self._spoken():
             self._library = Library.from_str(json)
-        except Exception as error:
-            # The library has no error class of its own: it raises bare Exception, and only that is meant here.
-            if type(error) is not Exception:
-                raise
-            raise BundleError(
-                f"{path or 'tokenizer'} is not a tokenizer.json ({error}): copy the bundle again"
-            ) from error
-        self._library.no_padding()
-        self._library.no_truncation()
-        frame = self._library.encode("").ids
+            _check_templates(loads(json).get("post_processor"))
+            self._library.no_padding()
+            self._library.no_truncation()
+            frame = self._library.encode("").ids
         if len(frame) != 2:
             raise BundleError(
                 f"{path or 'tokenizer'} adds {len(frame)} tokens to an empty text, expected begin and end"
@@ -68,7 +67,8 @@ class Tokenizer:
         token.
 
         Raises:
-            UserError: a text that is not valid Unicode.
+            UserError: a text that is not valid Unicode, or of more than `LONGEST` characters.
+            BundleError: the tokenizer has no token for what is asked.
         """
         if isinstance(texts, str) or not texts:
             raise ValueError(f"texts is {texts!r}, expected a list of at least one sentence")
@@ -101,7 +101,26 @@ class Tokenizer:
                 text.encode()
             except UnicodeEncodeError as error:
                 raise UserError(f"prompt {text!a} is not valid Unicode: type it again") from error
-        return self._library.encode_batch(list(texts))
+            if len(text) > LONGEST:
+                raise UserError(f"a prompt has {len(text):,} characters, at most {LONGEST:,} are read: shorten it")
+        with self._spoken():
+            return self._library.encode_batch(list(texts))
+
+    @contextmanager
+    def _spoken(self) -> Iterator[None]:
+        """Let what the library says come out as a BundleError."""
+        try:
+            yield
+        except (ValueError, RecursionError) as error:
+            raise self._refusal(error) from error
+        except Exception as error:
+            # The library has no error class of its own: it raises bare Exception, and only that is meant here.
+            if type(error) is not Exception:
+                raise
+            raise self._refusal(error) from error
+
+    def _refusal(self, error: Exception) -> BundleError:
+        return BundleError(f"{self.path or 'tokenizer'} is not a tokenizer.json ({error}): copy the bundle again")
 
     def _cut(self, encoding: Encoding, limit: int) -> list[int]:
         ids, words = encoding.ids, encoding.word_ids
@@ -112,3 +131,15 @@ class Tokenizer:
             kept -= 1
         # a first word that alone is too long is cut after all
         return [*ids[: kept if kept > 1 else limit - 1], self.end]
+
+
+def _check_templates(processor: Any) -> None:
+    """Raise ValueError where a template names a token that it does not define; the library would panic at it."""
+    if not isinstance(processor, dict):
+        return
+    for inner in processor.get("processors", ()):
+        _check_templates(inner)
+    known = processor.get("special_tokens", {})
+    for piece in (*processor.get("single", ()), *processor.get("pair", ())):
+        if isinstance(piece, dict) and (name := piece.get("SpecialToken", {}).get("id")) not in (None, *known):
+            raise ValueError(f"its template names {name!r}, which is no special token")

@@ -75,6 +75,8 @@ def read_volume(path: Path | str) -> Volume:
     orientation = nibabel.io_orientation(image.affine)
     unit = _TO_MM.get(image.header.get_xyzt_units()[0], 1.0)
     zooms = [float(zoom) * unit for zoom in (*image.header.get_zooms(), 1.0, 1.0)[:3]]
+    if sorted(orientation[:, 0].tolist()) != [0, 1, 2]:
+        raise UserError(f"{path} does not say which way its axes point (a singular affine): write its affine anew")
     right, front, up = (zooms[int(np.flatnonzero(orientation[:, 0] == axis)[0])] for axis in range(3))
     return Volume(nibabel.apply_orientation(values, orientation), (right, front, up), orientation, image)
 

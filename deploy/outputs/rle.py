@@ -1,10 +1,13 @@
 """COCO's run-length encoding of a mask, compressed: columns first, runs in six-bit characters."""
 
+import operator
 from typing import Any
 
 import numpy as np
 
 from ..errors import UserError
+
+LONGEST = 60  # bits of a run; more would be a number that grows with every character
 
 
 def to_rle(mask: np.ndarray) -> dict[str, Any]:
@@ -27,13 +30,18 @@ def from_rle(rle: dict[str, Any]) -> np.ndarray:
     """Return the mask, bool (H, W), of a compressed encoding.
 
     Raises:
-        UserError: the runs do not add up to the size.
+        UserError: no size and counts as text, or the runs do not add up to the size.
     """
-    height, width = rle["size"]
-    runs: list[int] = []
-    for value in _numbers(rle["counts"]):
-        runs.append(value + runs[-2] if len(runs) > 2 else value)
-    if sum(runs) != height * width or min(runs, default=0) < 0:
+    try:
+        height, width = (operator.index(side) for side in rle["size"])
+        runs: list[int] = []
+        for value in _numbers(rle["counts"]):
+            runs.append(value + runs[-2] if len(runs) > 2 else value)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"an RLE is not size and counts ({error}), expected COCO's compressed form: it is damaged"
+        ) from error
+    if min(height, width) < 0 or sum(runs) != height * width or min(runs, default=0) < 0:
         raise UserError(f"the runs of an RLE add up to {sum(runs)}, expected {height} x {width} pixels: it is damaged")
     flat = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return flat.reshape(width, height).T
@@ -66,6 +74,8 @@ def _numbers(text: str) -> list[int]:
         bits = ord(character) - 48
         value |= (bits & 31) << shift
         shift += 5
+        if shift > LONGEST:
+            raise ValueError("a run is too long")
         if not bits & 32:
             numbers.append(value - (1 << shift) if bits & 16 else value)
             value = shift = 0

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..adapters import DAMAGED
+from ..adapters import DAMAGED, array_of, load_archive
 from ..drawn import draw_cases, with_prompts
 from ..engine import open_engines
 from ..errors import BundleError, EngineError
@@ -50,8 +50,8 @@ def read_answers(folder: Path, manifest: Manifest) -> Arrays:
     if FILE not in manifest.files:
         raise EngineError(f"{manifest.name} has no {FILE} to prove engines by: export it again with this vlseg")
     try:
-        with np.load(folder / FILE, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with open(folder / FILE, "rb") as file, load_archive(file) as archive:
+            return {name: array_of(archive, name) for name in archive.files}
     except DAMAGED as error:
         raise BundleError(f"{folder / FILE} is damaged ({error}): copy the bundle again") from error
 

@@ -1,7 +1,10 @@
 """The only door through which a pickle may come: its hash is known before, and nothing in it is run."""
 
 import re
+import struct
 import warnings
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,6 +22,9 @@ PREFIX = "module."
 """What torch's DataParallel and DistributedDataParallel put before every name."""
 _REFUSED: type[Exception] = torch.serialization.pickle.UnpicklingError  # type: ignore[reportPrivateImportUsage]
 """What torch raises for a pickle that asks for more than tensors."""
+_DAMAGED = (RuntimeError, EOFError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
+_DAMAGED += (MemoryError, struct.error, zlib.error, zipfile.BadZipFile)
+"""What it raises for files that are cut off or spoilt."""
 
 
 def read_checkpoint(path: Path, digest: str) -> dict[str, Tensor]:
@@ -55,7 +61,7 @@ def _load(file: BinaryIO, path: Path) -> Any:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # on the pickle's protocol; what it cannot read, it refuses
             return torch.load(file, map_location="cpu", weights_only=True)
-    except (_REFUSED, RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError) as error:
+    except (_REFUSED, *_DAMAGED) as error:
         raise UserError(
             f"{path} holds more than tensors, or is damaged ({_reason(str(error))}): it was not loaded; where you "
             "trust it, save its state dict alone with torch.save"

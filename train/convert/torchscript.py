@@ -6,7 +6,9 @@ call is a note of what was to be called with what.
 """
 
 import pickletools
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -32,6 +34,7 @@ _CONSTANTS: dict[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, 
 _LITERALS = {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "GLOBAL"}
 _TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
 _MARK = object()
+_BROKEN = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError, MemoryError)
 
 
 @dataclass
@@ -74,7 +77,7 @@ def read_torchscript(file: BinaryIO, source: str) -> dict[str, Tensor]:
     try:
         with zipfile.ZipFile(file) as archive:
             return _tensors_of(archive)
-    except (zipfile.BadZipFile, ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+    except (*_BROKEN, ValueError, LookupError, TypeError, AttributeError, RuntimeError, StopIteration) as error:
         raise UserError(
             f"{source} is no TorchScript archive that can be read without running it ({error}): load it once where you "
             "trust it and save its state dict, torch.save(torch.jit.load(FILE).state_dict(), NEW)"

@@ -13,7 +13,7 @@ from ...deploy.errors import UserError
 from ...deploy.files import read_json
 from .items import Item, Shot, slug, split_in
 from .layouts import few
-from .runs import decode_runs
+from .runs import MOST, decode_runs
 from .tree import Tree
 
 EXPECTED = "expected COCO JSON with images, annotations and categories, and the images beside it"
@@ -32,7 +32,12 @@ def read_coco(tree: Tree) -> list[Item]:
 
 
 def draw_polygons(polygons: Iterable[Sequence[float]], height: int, width: int) -> np.ndarray:
-    """Return the area of polygons [x1, y1, x2, y2, ...] in pixels, outline included, as bool (height, width)."""
+    """Return the area of polygons [x1, y1, x2, y2, ...] in pixels, outline included, as bool (height, width).
+
+    ValueError for sides below 1 or more pixels than `runs.MOST`.
+    """
+    if min(height, width) < 1 or height * width > MOST:
+        raise ValueError(f"{width} x {height} pixels")
     picture = Image.new("1", (width, height))
     for polygon in polygons:
         ImageDraw.Draw(picture).polygon([float(value) for value in polygon], fill=1)
@@ -77,7 +82,7 @@ def _shots(
             phrase, shape = words[annotation["category_id"]], (int(entry["height"]), int(entry["width"]))
             coded = annotation["segmentation"]
             mask = decode_runs(coded, where) if isinstance(coded, Mapping) else draw_polygons(coded, *shape)
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where} has a broken annotation ({error}): {EXPECTED}") from error
         if phrase in masks and masks[phrase].shape != mask.shape:
             raise UserError(f"{where} has run-length masks of different sizes: correct the annotation")

@@ -10,6 +10,7 @@ from PIL import Image
 
 from ...deploy.errors import UserError
 from ...deploy.files import inside
+from ...deploy.pixels import FORMATS
 
 MEDICAL = (".mhd", ".nii", ".nii.gz")
 MOST = 2**28
@@ -40,7 +41,7 @@ def read_labels(path: Path) -> np.ndarray:
     if is_medical(path):
         return np.rint(read_plane(path)).astype(np.int64)
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             values = np.asarray(picture)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"cannot read {path} as a label map ({error}): save it again") from error

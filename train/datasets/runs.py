@@ -8,6 +8,7 @@ import numpy as np
 from ...deploy.errors import UserError
 
 MOST = 2**28
+LONGEST = 30  # bits of a run; more would be a number that grows with every character
 
 
 def decode_runs(coded: Mapping[str, Any], where: str) -> np.ndarray:
@@ -16,9 +17,9 @@ def decode_runs(coded: Mapping[str, Any], where: str) -> np.ndarray:
         height, width = (int(side) for side in coded["size"])
         counts = coded["counts"]
         runs = _numbers(counts) if isinstance(counts, str | bytes) else [int(run) for run in counts]
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         raise UserError(f"{where} is not a run-length mask of size and counts: correct the annotation") from error
-    if not 0 < height * width <= MOST or min(runs, default=0) < 0 or sum(runs) != height * width:
+    if min(height, width) < 1 or height * width > MOST or min(runs, default=0) < 0 or sum(runs) != height * width:
         raise UserError(f"{where} has runs that do not fill its {width}x{height} pixels: correct the annotation")
     values = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
     return np.ascontiguousarray(values.reshape(width, height).T)
@@ -34,6 +35,8 @@ def _numbers(text: str | bytes) -> Sequence[int]:
         value |= (bits & 31) << shift
         shift += 5
         if bits & 32:
+            if shift > LONGEST:
+                raise ValueError("a run is too long")
             continue
         if bits & 16:
             value -= 1 << shift

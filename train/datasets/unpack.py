@@ -2,6 +2,7 @@
 
 import lzma
 import shutil
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -15,7 +16,8 @@ from ...deploy.files import inside
 ENDINGS = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 UNREAD = (".rar", ".7z")
 RATIO, FLOOR, MEMBERS = 100, 256 * 2**20, 500_000  # pictures hardly compress; label maps of few colours do, up to here
-BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, RuntimeError, ValueError)
+BROKEN = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError)
+BROKEN += (RuntimeError, ValueError, LookupError, OverflowError)
 
 
 def is_archive(path: Path) -> bool:

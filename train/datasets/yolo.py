@@ -68,7 +68,7 @@ def _item(name: str, labels: Path, image: Path, words: Mapping[str, str]) -> Ite
 def _shots(labels: Path, image: Path, words: Mapping[str, str], stem: str) -> Iterable[Shot]:
     height, width = read_image(image).shape[:2]
     by_class: dict[str, list[np.ndarray]] = {}
-    for number, line in enumerate(labels.read_text().splitlines(), 1):
+    for number, line in enumerate(_lines(labels), 1):
         if not line.strip():
             continue
         label, *values = line.split()
@@ -78,6 +78,13 @@ def _shots(labels: Path, image: Path, words: Mapping[str, str], stem: str) -> It
     for label, polygons in by_class.items():
         sized = [(polygon * (width, height)).ravel().tolist() for polygon in polygons]
         yield Shot(f"{stem}_{slug(words[label])}", words[label], draw_polygons(sized, height, width))
+
+
+def _lines(labels: Path) -> list[str]:
+    try:
+        return labels.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {labels} ({error}): {EXPECTED}") from error
 
 
 def _polygon(values: list[str], where: str) -> np.ndarray:
