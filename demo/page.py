@@ -20,7 +20,11 @@ try:
 except ModuleNotFoundError as error:
     raise UserError('the page needs gradio, which is not installed: pip install "vlseg[demo]"') from error
 
+from starlette.middleware import Middleware
+
 from . import api
+from .guard import Guard, stay_home
+from .naming import naming
 from .session import Session
 from .shared import QUIET, Shared, join
 from .shipped import shipped
@@ -88,6 +92,7 @@ def start(models: Models, scratch: Path, place: Place) -> gr.Blocks:
     """
     os.environ["GRADIO_TEMP_DIR"] = str(scratch / "uploads")
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    stay_home()
     page = build(models, scratch)
     certificate, key = place.certificate or (None, None)
     try:
@@ -96,6 +101,7 @@ def start(models: Models, scratch: Path, place: Place) -> gr.Blocks:
             ssl_certfile=certificate and str(certificate), ssl_keyfile=key and str(key), ssl_verify=False,
             ssr_mode=False, mcp_server=False, prevent_thread_lock=True, theme=theme(), css=CSS, footer_links=["api"],
             max_file_size=MAX_BYTES, show_error=True, quiet=True,
+            app_kwargs={"middleware": [Middleware(Guard)]},
         )  # fmt: skip
     except OSError as error:
         raise UserError(f"cannot serve {place.url} ({error}): choose another with --port or --host") from error
@@ -113,6 +119,7 @@ def build(models: Models, scratch: Path) -> gr.Blocks:
         _tabs(shared)
         gr.Markdown(NOTE, elem_id="note")
         api.build(models)
+        page.load(js=naming(examples))
     return page
 
 

@@ -101,20 +101,20 @@ def browser():
 @pytest.fixture
 def visit(server, browser):
     """Open the page as a new user; at the end every request must have gone to the page's own address."""
-    requests, contexts = [], []
+    requests, contexts, own = [], [], [server[0], "data:", "blob:"]
 
-    def open_page(**options):
+    def open_page(url=server[0], **options):
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(30_000)
         page.on("request", lambda request: requests.append(request.url))
-        page.goto(server[0])
+        own.append(url)
+        page.goto(url)
         page.locator("#ask").wait_for()
-        return Visitor(page, server[0])
+        return Visitor(page, url)
 
     yield open_page
     for context in contexts:
         context.close()
-    own = (server[0], "data:", "blob:")
-    assert requests and [url for url in requests if not url.startswith(own)] == []
+    assert requests and [url for url in requests if not url.startswith(tuple(own))] == []

@@ -24,9 +24,9 @@ SCREENS = {
 }
 # kept where this is set, so that a person may look at them
 PICTURES = os.environ.get("VLSEG_SCREENSHOTS")
-# gradio's own buttons (thumbnails, icons) are its own affair
-NAMELESS = """() => [...document.querySelectorAll('textarea, select, input:not([type=file])')]
-    .filter(e => e.offsetParent !== null && !(e.labels?.length || e.ariaLabel || e.title || e.placeholder))
+NAMELESS = """() => [...document.querySelectorAll('textarea, select, input:not([type=file]), button')]
+    .filter(e => e.offsetParent !== null)
+    .filter(e => !(e.labels?.length || e.ariaLabel || e.title || e.placeholder || e.innerText?.trim()))
     .map(e => e.outerHTML.slice(0, 160))"""
 
 
