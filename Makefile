@@ -8,7 +8,7 @@ WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --max-worker-restart 0
 export OMP_NUM_THREADS ?= 2
 
-.PHONY: install quickstart test test-all soak lint gpu
+.PHONY: install quickstart test test-all soak lint gpu sbom
 
 $(BIN)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +36,13 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# a bill of materials (CycloneDX) of this environment, and of what each Jetson installs
+sbom: install
+	mkdir -p dist
+	$(BIN)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml -o dist/vlseg.cdx.json
+	for python in 310 312; do $(BIN)/cyclonedx-py requirements deploy/jetson/files/requirements-py$$python.txt \
+		--pyproject pyproject.toml -o dist/vlseg-jetson-py$$python.cdx.json || exit 1; done
 
 gpu:
 	OUT=$(OUT) .ci/gpu

@@ -171,9 +171,12 @@ def test_the_unit_has_what_systemd_wants():
 
 @pytest.mark.parametrize("name", PINS)
 def test_every_requirement_is_pinned(name):
-    lines = [line for line in (TEMPLATES / name).read_text().splitlines() if not line.startswith("#")]
-    assert all(re.fullmatch(r"[a-z0-9-]+==[\d.]+", line) for line in lines) and lines == sorted(lines)
-    pins = dict(line.split("==") for line in lines)
+    joined = (TEMPLATES / name).read_text().replace(" \\\n", "").splitlines()
+    lines = [line for line in joined if not line.startswith("#")]
+    form = r"[a-z0-9-]+==[\d.]+(    --hash=sha256:[0-9a-f]{64})+"
+    assert all(re.fullmatch(form, line) for line in lines)
+    pins = dict(line.split()[0].split("==") for line in lines)
+    assert list(pins) == sorted(pins)
     assert {"onnxruntime", "numpy", "pillow", "tokenizers", "typer", "cuda-bindings"} <= pins.keys()
     if PINS[name] == "3.10":
         assert pins["onnxruntime"] == "1.23.2" and pins["numpy"] == "2.2.6" and pins["cuda-bindings"].startswith("12.")
@@ -189,6 +192,17 @@ def test_every_pin_has_a_wheel_for_the_device(name, python, tmp_path):
     assert done.returncode == 0, done.stderr
     pins = [line for line in (TEMPLATES / name).read_text().splitlines() if "==" in line]
     assert len(list(tmp_path.glob("*.whl"))) == len(pins)
+
+
+@pytest.mark.network
+@pytest.mark.parametrize(("name", "python"), PINS.items())
+def test_pip_needs_nothing_that_has_no_hash(name, python, tmp_path):
+    """With hashes required, pip refuses whatever a pin depends on and the file does not hold."""
+    platforms = [f"--platform=manylinux{tag}_aarch64" for tag in ("_2_28", "_2_27", "_2_17", "2014")]
+    words = [sys.executable, "-m", "pip", "install", "-q", "--dry-run", "--ignore-installed", "--require-hashes"]
+    words += ["--only-binary=:all:", "--implementation=cp", f"--python-version={python}", *platforms]
+    done = subprocess.run([*words, "--target", tmp_path, "-r", TEMPLATES / name], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_scripts_say_what_is_missing_before_they_do_anything(made):
