@@ -1,11 +1,13 @@
-"""The demo's page in a headless Chromium: its picture for the docs, and the time from a click to the mask.
+"""The demo's page in a headless Chromium: its picture for the docs, the time from a click to the mask, a camera's pace.
 
 python docs/demo.py picture [--bundle B]     writes docs/demo.png
 python docs/demo.py click [--bundle B]       appends a row to docs/measured/demo.csv
+python docs/demo.py camera [--bundle B]      likewise: the time from one frame on the screen to the next
 """
 
 import argparse
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -16,6 +18,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
@@ -29,6 +32,8 @@ HERE = Path(__file__).parent
 HIDDEN = "#time { visibility: hidden !important; } footer, #api { display: none !important; }"
 VIEW = {"width": 1280, "height": 860}
 CLICKS, WARM = 30, 5
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # a moving pattern, nobody to ask
+SECONDS = 20
 # from the click to the frame in which the new answer's pixels are on the screen
 WATCH = """() => new Promise(done => {
     const old = document.querySelector('#mask img')?.src
@@ -43,19 +48,34 @@ WATCH = """() => new Promise(done => {
     look()
 })"""
 
+# when each new frame of the stream was on the screen
+FRAMES = """seconds => new Promise(done => {
+    const times = [], end = performance.now() + 1000 * seconds
+    let old = null
+    const look = now => {
+        const image = document.querySelector('#frames img')
+        if (image && image.src !== old) { old = image.src; times.push(now) }
+        if (now < end) requestAnimationFrame(look)
+        else done(times)
+    }
+    requestAnimationFrame(look)
+})"""
+
 
 def main() -> None:
     """Serve the page, do what is asked, stop."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("picture", "click"))
+    parser.add_argument("what", choices=("picture", "click", "camera"))
     parser.add_argument("--bundle", type=Path, help="default: the package's own")
     parser.add_argument("--example", type=int, default=0)
     given = parser.parse_args()
     with page_of(given.bundle) as page:
         if given.what == "picture":
             (HERE / "demo.png").write_bytes(picture(page, given.example))
-        else:
+        elif given.what == "click":
             clicks(page, given.bundle)
+        else:
+            frames(page, given.bundle)
 
 
 @contextmanager
@@ -68,7 +88,7 @@ def page_of(bundle: Path | None) -> Iterator[Page]:
     try:
         wait_for(url, server)
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"))
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CAMERA)
             page = browser.new_page(viewport=VIEW, device_scale_factor=1)
             page.set_default_timeout(120_000)
             page.goto(url)
@@ -98,9 +118,24 @@ def clicks(page: Page, bundle: Path | None) -> None:
             upload(page, draw_image(Path(scratch) / f"drawn{i}.png", seed=i))
             took = float(page.evaluate(WATCH))
             times += [took] if i >= WARM else []
+    write("click to overlay", bundle, times)
+
+
+def frames(page: Page, bundle: Path | None) -> None:
+    """Time a camera's frames on the screen, the first seconds left out, and append from one to the next."""
+    page.get_by_role("tab", name="Stream").click()
+    page.locator("#camera").get_by_text("Click to Access Webcam").click()
+    page.locator("#camera button", has_text=re.compile("Record|Stream|Start", re.I)).first.click()
+    page.locator("#frames img").wait_for()
+    page.wait_for_timeout(3000)
+    shown = page.evaluate(FRAMES, SECONDS)
+    write("camera, frame to frame", bundle, [after - before for before, after in pairwise(shown)])
+
+
+def write(what: str, bundle: Path | None, times: list[float]) -> None:
+    """Append a row of milliseconds."""
     figures = {name: round(value, 3) for name, value in summary(times).items()}
-    name = bundle.name if bundle else "base"
-    row = {"what": "click to overlay", "bundle": name, "clicks": CLICKS, **figures, "load": load()}
+    row = {"what": what, "bundle": bundle.name if bundle else "base", "n": len(times), **figures, "load": load()}
     append_row(HERE / "measured" / "demo.csv", row)
     print(figures)
 
