@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import Data, Json, Sentence
+from .options import Json, Sentence
 from .speak import say, show, table
 
 
@@ -24,7 +24,9 @@ def train(
     method: Annotated[
         str | None, typer.Argument(help="backbone/method, e.g. clipseg/dense-vl; see `vlseg methods`.")
     ] = None,
-    data: Data = ...,  # type: ignore[assignment]
+    data: Annotated[
+        list[Path], typer.Option(help="Folder with images/, masks/, anns/; several: one part, the sentence chooses.")
+    ] = ...,  # type: ignore[assignment]
     out: Annotated[
         Path | None, typer.Option(help="Run folder to write; default: runs/, named by data and method.")
     ] = None,
@@ -34,6 +36,7 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe field.")
     ] = None,
     weights: Annotated[str | None, typer.Option(help="Folder with backbone weights, or random.")] = None,
+    init: Annotated[Path | None, typer.Option(help="Start from what this run learned, of the same method.")] = None,
     sentence: Sentence = None,
     devices: Annotated[int | None, typer.Option(help="GPUs, or processes on a CPU, of each machine.")] = None,
     nodes: Annotated[int | None, typer.Option(help="Machines that train together.")] = None,
@@ -47,10 +50,12 @@ def train(
     """
     from ..train.fit import fit
     from ..train.recipe import load_recipe, recipe_file
+    from ..train.splits import name_of
 
     given = {"method": method, "size": size, "weights": weights, "devices": devices, "num_nodes": nodes}
+    given |= {"start": str(init) if init else None}
     chosen = load_recipe(recipe, setting or (), **{key: value for key, value in given.items() if value is not None})
-    out = out or Path("runs", f"{data.resolve().name}-{chosen.method.replace('/', '-')}-{chosen.size}")
+    out = out or Path("runs", f"{name_of(data)}-{chosen.method.replace('/', '-')}-{chosen.size}")
     if search is None:
         info = fit(chosen, data, out, sentence=sentence, resume=resume, say=say)
     else:

@@ -31,12 +31,14 @@ class Sample:
         mask: path of the mask.
         prompts: by key, a sentence or a list of alternatives.
         name: the image's name within `images/`, without suffix.
+        absent: what is said is not in the image, whatever the mask holds: the answer is an empty one.
     """
 
     image: Path
     mask: Path
     prompts: dict[str, str | list[str]]
     name: str
+    absent: bool = False
 
 
 def read_samples(folder: Path | str, split: str, prompt: str | None = None) -> list[Sample]:
@@ -133,7 +135,7 @@ def choose_prompt(sample: Sample, key: str, seed: int = 0) -> str:
 
 
 def read_pair(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """Return the image, uint8 (H, W, 3), and its mask, bool (H, W).
+    """Return the image, uint8 (H, W, 3), and its mask, bool (H, W): empty where what is said is absent.
 
     Raises:
         UserError: a file that cannot be read, or two of different sizes.
@@ -144,7 +146,7 @@ def read_pair(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(
             f"{sample.image} is {w}x{h} but its mask {sample.mask} is {mw}x{mh}: expected equal sizes, redo one"
         )
-    return image, mask
+    return image, mask & (not sample.absent)
 
 
 def _existing(folder: Path) -> Path:

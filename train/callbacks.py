@@ -121,7 +121,8 @@ class History(Callback):
             "lr": trainer.optimizers[0].param_groups[0]["lr"],
             "minutes": round(self.clock.minutes, 4),
         }
-        row = {column: (known | seen)[column] for column in COLUMNS}
+        of_sets = sorted(name for name in seen if name.startswith("val_dice/"))
+        row = {column: (known | seen)[column] for column in (*COLUMNS[:-1], *of_sets, COLUMNS[-1])}
         self.rows.append(row)
         if trainer.is_global_zero:
             atomic_write(self.path, self.csv())
@@ -134,7 +135,8 @@ class History(Callback):
         """Return the rows as CSV with a header."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([COLUMNS, *([row[column] for column in COLUMNS] for row in self.rows)])
+        columns = list(self.rows[0]) if self.rows else COLUMNS
+        writer.writerows([columns, *([row[column] for column in columns] for row in self.rows)])
         return text.getvalue()
 
     def state_dict(self) -> dict[str, Any]:

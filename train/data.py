@@ -14,9 +14,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..deploy.annotations import Sample, choose_prompt, read_pair
 from ..deploy.pixels import to_input
 from ..deploy.words import Tokenizer
+from .absent import Absent
 from .augment import augment
 from .augment_crops import augment_crops
 from .seeds import derive
+from .splits import by_set, set_of
 
 AUGMENTATIONS = {"flips": augment, "crops": augment_crops}
 
@@ -76,6 +78,8 @@ class Look:
         seed: of the draws in training; None: one fixed draw, for validation and test.
         augment: change pictures, masks and sentences (training only).
         augmentation: how: a name of `AUGMENTATIONS`.
+        sets: names of the data folders where they are several; the name of each sample begins with its folder's.
+        negatives: share of examples that are asked for what is not there (training only).
     """
 
     image_size: int
@@ -85,6 +89,8 @@ class Look:
     seed: int | None = None
     augment: bool = False
     augmentation: str = "flips"
+    sets: tuple[str, ...] = ()
+    negatives: float = 0.0
 
 
 class Pictures(Dataset):
@@ -98,6 +104,7 @@ class Pictures(Dataset):
         self.samples, self.look = list(samples), look
         self._kept: dict[int, Picture] = {}
         self._room = keep_bytes // (4 * look.image_size**2)
+        self.absent = Absent(by_set(self.samples, look.sets), look.prompt) if look.negatives else None
 
     def __len__(self) -> int:
         """Return the number of samples."""
@@ -118,6 +125,9 @@ class Pictures(Dataset):
         sample, look = self.samples[position], self.look
         pixels, mask, digest = self.picture(position)
         text = choose_prompt(sample, look.prompt, 0 if look.seed is None else derive(look.seed, epoch))
+        if self.absent and derive(look.seed or 0, "absent", epoch, sample.name) < look.negatives * 2**32:
+            folder = set_of(sample.name) if look.sets else ""
+            text, mask = self.absent.sentence(folder, sample.name, look.seed or 0, epoch), np.zeros_like(mask)
         if look.augment:
             change = AUGMENTATIONS[look.augmentation]
             pixels, mask, text = change(pixels, mask, text, derive(look.seed or 0, epoch, sample.name))
@@ -142,11 +152,22 @@ class Order(Sampler[tuple[int, int]]):
     """
 
     def __init__(
-        self, size: int, batch_size: int, *, seed: int | None = None, rank: int = 0, world_size: int = 1
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        groups: Sequence[int] = (),
     ) -> None:
-        """`batch_size` is the global one; without a `seed` the order is that of the samples, in every epoch."""
+        """`batch_size` is the global one; without a `seed` the order is that of the samples, in every epoch.
+
+        `groups`: sizes of the sets that the samples are made of, one behind the other; an epoch, which stays as long,
+        then draws as many of each set. With a seed alone.
+        """
         self.size, self.batch_size, self.seed = size, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.groups = rank, world_size, tuple(groups)
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -164,12 +185,20 @@ class Order(Sampler[tuple[int, int]]):
     def _positions(self) -> list[int]:
         everything = list(range(self.size))
         if self.seed is not None:
-            everything = np.random.default_rng(derive(self.seed, self.epoch)).permutation(self.size).tolist()
+            everything = self._drawn(np.random.default_rng(derive(self.seed, self.epoch)))
         mine: list[int] = []
         for start in range(0, self.size, self.batch_size):
             batch = everything[start : start + self.batch_size]
             mine += batch[self.rank :: self.world_size] or batch[:1]
         return mine
+
+    def _drawn(self, rng: np.random.Generator) -> list[int]:
+        if not self.groups:
+            return rng.permutation(self.size).tolist()
+        each = -(-self.size // len(self.groups))
+        starts = np.cumsum((0, *self.groups[:-1]))
+        drawn = [start + np.resize(rng.permutation(n), each) for start, n in zip(starts, self.groups, strict=True)]
+        return rng.permutation(np.concatenate(drawn))[: self.size].tolist()
 
     def share(self, step: int) -> tuple[int, int]:
         """Return (images of this process that count, images of all processes) in batch `step`."""

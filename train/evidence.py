@@ -56,7 +56,8 @@ def evidence(
     with alone(out) as lock:
         for i, cell in enumerate(cells):
             job = _job(cell, data, out, path, weights_hash(cell))
-            left = [prompt for prompt in cell.prompts if (job.key, prompt) not in written(path)]
+            asked = [(prompt, on) for on in cell.judged_on for prompt in cell.prompts]
+            left = [one for one in asked if (job.key, *one) not in written(path)]
             name = job.run.name
             if not left:
                 outcome.before.append(name)
@@ -67,29 +68,29 @@ def evidence(
 
 
 def _job(cell: Cell, data: Path, out: Path, rows: Path, weights_hash: str) -> Job:
-    name = f"{cell.data}-{cell.method.replace('/', '-')}-{cell.seed}-{cell.key(weights_hash)}"
-    return Job(cell, data.resolve(), (out / "cells" / name).resolve(), rows.resolve(), weights_hash)
+    run = out / "cells" / cell.name(weights_hash)
+    return Job(cell, data.resolve(), run.resolve(), rows.resolve(), weights_hash)
 
 
-def _run(job: Job, prompts: Sequence[str], lock: Any) -> bool:
+def _run(job: Job, asked: Sequence[tuple[str, str]], lock: Any) -> bool:
     """Run one cell in its own process, which holds the lock too: a grid started anew waits for no orphan's folder."""
     told = job.run.with_suffix(".json")
-    atomic_write(told, json.dumps({"job": json.loads(job.to_json()), "prompts": list(prompts)}).encode())
+    atomic_write(told, json.dumps({"job": json.loads(job.to_json()), "asked": list(asked)}).encode())
     words = [sys.executable, "-m", "vlseg.train.evidence_cell", str(told)]
     return subprocess.run(words, pass_fds=[lock.fileno()], check=False).returncode == 0
 
 
-def written(path: Path) -> set[tuple[str, str]]:
-    """Return which cells have a row in a ledger, each with the prompt that it was asked."""
+def written(path: Path) -> set[tuple[str, ...]]:
+    """Return which cells have a row in a ledger, each with what it was asked and the name of the folder asked of."""
     if not path.exists():
         return set()
     with open(path, newline="", encoding="utf-8") as file:
-        return {(row.get("cell", ""), row.get("prompt", "")) for row in csv.DictReader(file)}
+        return {tuple(row.get(key, "") for key in ("cell", "prompt", "tested_on")) for row in csv.DictReader(file)}
 
 
 def _check(cells: Sequence[Cell], data: Path) -> None:
     for cell in cells:
-        for name in (cell.data, cell.test_on or cell.data):
+        for name in (*cell.learned, *cell.test_on):
             if not (data / name).is_dir():
                 raise UserError(f"there is no data folder {data / name}: put it there, or take it out of the grid")
 

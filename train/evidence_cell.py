@@ -7,7 +7,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -20,14 +20,16 @@ from ..deploy.errors import UserError
 from ..deploy.evaluate import evaluate
 from ..deploy.rows import append_row
 from ..deploy.segmenter import Segmenter
+from .absent import Absent
 from .engine import open_run, segmenter_of
 from .evidence_grid import RULES, Cell
 from .fidelity import options_of
-from .fit import Say, Splits, fit, read_splits, to_stderr
+from .fit import Say, fit, to_stderr
 from .models.methods import backbone_of, build_model
 from .models.runs import TRAINED
 from .rules import ImageOnly, fit_mean_mask, fit_otsu
 from .seeds import derive
+from .splits import Splits, read_splits
 from .threshold import choose_threshold
 
 ASKED = "asked"
@@ -53,6 +55,17 @@ class Job:
     def key(self) -> str:
         """What the cell is called in the rows."""
         return self.cell.key(self.weights_hash)
+
+    @property
+    def folders(self) -> list[Path]:
+        """The data folders of its last stage."""
+        return [self.data / name for name in self.cell.stages[-1]]
+
+    @property
+    def before(self) -> "Job | None":
+        """What must be done before its last stage."""
+        cell = self.cell.before
+        return cell and replace(self, cell=cell, run=self.run.with_name(cell.name(self.weights_hash)))
 
     def to_json(self) -> str:
         """Return it as JSON."""
@@ -91,40 +104,48 @@ class Watched:
         return mask
 
 
-def run_cell(job: Job, prompts: Sequence[str], say: Say = to_stderr) -> list[dict[str, Any]]:
-    """Train the cell of a job, or take it as it was trained before, and add a row for each of `prompts`.
+def run_cell(job: Job, asked: Sequence[tuple[str, str]], say: Say = to_stderr) -> list[dict[str, Any]]:
+    """Train the cell of a job, or take it as it was trained before, and add a row for each of `asked`.
 
-    The epochs go to `curves.csv` beside the rows. Raises UserError for whatever `fit` does and for unknown prompts.
+    These are pairs of a prompt and the name of a folder whose images are asked. The epochs go to `curves.csv` beside
+    the rows. Raises UserError for whatever `fit` does and for unknown prompts.
     """
     cell = job.cell
-    splits = read_splits(job.data / cell.data, cell.recipe)
-    tested = _tested(job, splits)
-    asked = {prompt: ask(tested, prompt) for prompt in prompts}  # a wrong one shows before the training
+    splits = read_splits(job.folders, cell.recipe)
+    # a wrong prompt shows before the training
+    samples = {(prompt, on): ask(_tested(job, on), prompt, _others(job, on)) for prompt, on in asked}
     trained = _rule(cell, splits) if cell.method in RULES else _trained(job, splits, say)
-    rows = [_row(job, trained, prompt, samples) for prompt, samples in asked.items()]
+    rows = [_row(job, trained, prompt, on, own) for (prompt, on), own in samples.items()]
     for row in rows:
         append_row(job.rows, row)
     return rows
 
 
-def ask(samples: Sequence[Sample], prompt: str) -> list[Sample]:
+def ask(samples: Sequence[Sample], prompt: str, others: Mapping[str, Sequence[Sample]] | None = None) -> list[Sample]:
     """Return the samples with one sentence each, under the key `ASKED`: what a cell's `prompt` says.
 
-    `shuffled:KEY` gives each the sentence of another sample, one that differs where there is one.
+    `shuffled:KEY` gives each the sentence of another sample, one that differs where there is one; `absent:KEY` one of
+    `others`, samples by folder, or of `OBJECTS`.
     """
-    if prompt.startswith("="):
-        return [_asking(sample, prompt[1:]) for sample in samples]
+    if prompt.startswith(("=", "absent=")):
+        kind, _, text = prompt.partition("=")
+        return [_asking(sample, text, absent=bool(kind)) for sample in samples]
     kind, colon, key = prompt.rpartition(":")
-    if kind not in ("", "shuffled") or (colon and not kind):
-        raise UserError(f"no prompt {prompt!r}: expected a key such as p1, shuffled:p1, or =WORDS")
+    if kind not in ("", "shuffled", "absent") or (colon and not kind):
+        raise UserError(
+            f"no prompt {prompt!r}: expected a key such as p1, shuffled:p1, absent:p1, =WORDS or absent=WORDS"
+        )
+    if kind == "absent":
+        absent = Absent({"": samples, **(others or {})}, key)
+        return [_asking(sample, absent.sentence("", sample.name), absent=True) for sample in samples]
     own = [choose_prompt(sample, key) for sample in samples]
     if not kind:
         return [_asking(sample, text) for sample, text in zip(samples, own, strict=True)]
     return [_asking(sample, _another(sample, text, own)) for sample, text in zip(samples, own, strict=True)]
 
 
-def _asking(sample: Sample, text: str) -> Sample:
-    return replace(sample, prompts={ASKED: text})
+def _asking(sample: Sample, text: str, absent: bool = False) -> Sample:
+    return replace(sample, prompts={ASKED: text}, absent=absent)
 
 
 def _another(sample: Sample, text: str, texts: Sequence[str]) -> str:
@@ -132,14 +153,16 @@ def _another(sample: Sample, text: str, texts: Sequence[str]) -> str:
     return others[derive("shuffled", sample.name) % len(others)] if others else text
 
 
-def _tested(job: Job, splits: Splits) -> list[Sample]:
-    if job.cell.test_on is not None:
-        folder = job.data / job.cell.test_on
-        names = sorted(path.stem for path in (folder / "anns").glob("*.json")) or ["test"]
-        return [sample for name in names for sample in read_split(folder, name)]
-    if "test" not in splits:
-        raise UserError(f"{job.data / job.cell.data} has no test images: expected anns/test.json")
-    return splits["test"]
+def _tested(job: Job, on: str) -> list[Sample]:
+    folder = job.data / on
+    if on in job.cell.learned:
+        return read_split(folder, "test")
+    names = sorted(path.stem for path in (folder / "anns").glob("*.json")) or ["test"]
+    return [sample for name in names for sample in read_split(folder, name)]
+
+
+def _others(job: Job, on: str) -> dict[str, list[Sample]]:
+    return {name: read_split(job.data / name, "train") for name in job.cell.learned if name != on}
 
 
 def _rule(cell: Cell, splits: Splits) -> Trained:
@@ -151,7 +174,7 @@ def _trained(job: Job, splits: Splits, say: Say) -> Trained:
     cell = job.cell
     if not cell.trains:
         return _frozen(cell, splits)
-    info = fit(cell.recipe, job.data / cell.data, job.run, test=False, say=say)
+    info = _fit(job, say)
     curve = _curve(job)
     best = max(float(row["val_dice"]) for row in curve)
     facts = {key: info[key] for key in ("epochs", "best_epoch", "image_size", "backbone", "trained_parameters")}
@@ -162,6 +185,14 @@ def _trained(job: Job, splits: Splits, say: Say) -> Trained:
         "megabytes": round((job.run / TRAINED).stat().st_size / 1e6, 3),
     }
     return Trained(open_run(job.run), info["threshold"], info["metrics"]["val"]["dice"], facts)
+
+
+def _fit(job: Job, say: Say) -> dict[str, Any]:
+    recipe = job.cell.recipe
+    if (before := job.before) is not None:
+        _fit(before, say)
+        recipe = recipe.replace(start=str(before.run))
+    return fit(recipe, job.folders, job.run, test=False, say=say)
 
 
 def _frozen(cell: Cell, splits: Splits) -> Trained:
@@ -189,15 +220,13 @@ def _curve(job: Job) -> list[dict[str, str]]:
     return epochs
 
 
-def _row(job: Job, trained: Trained, prompt: str, samples: list[Sample]) -> dict[str, Any]:
+def _row(job: Job, trained: Trained, prompt: str, on: str, samples: list[Sample]) -> dict[str, Any]:
     cell, watched = job.cell, Watched(trained.segmenter)
-    report = evaluate(
-        cast(Segmenter, watched), samples, ASKED, data=cell.data, split="test", threshold=trained.threshold
-    )
-    _keep_images(job, prompt, report["images"])
+    report = evaluate(cast(Segmenter, watched), samples, ASKED, data=on, split="test", threshold=trained.threshold)
+    _keep_images(job, prompt, on, report["images"])
     own = cell.method not in RULES
     told = {
-        "cell": job.key, "data": cell.data, "tested_on": cell.test_on or cell.data, "method": cell.method,
+        "cell": job.key, "data": cell.data, "tested_on": on, "method": cell.method,
         "size": cell.size if own else "", "set": " ".join(cell.set), "seed": cell.seed, "prompt": prompt,
         "train_prompt": cell.train_prompt, "train_images": cell.train_images or "", "val_images": cell.val_images or "",
         "minutes_allowed": cell.recipe.max_minutes if cell.trains else "", "steps_allowed": cell.steps or "",
@@ -219,12 +248,13 @@ def images_file(run: Path) -> Path:
     return run.with_name(f"{run.name}.images.csv")
 
 
-def _keep_images(job: Job, prompt: str, images: list[dict[str, Any]]) -> None:
+def _keep_images(job: Job, prompt: str, on: str, images: list[dict[str, Any]]) -> None:
     path, text = images_file(job.run), io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if not path.exists():
         writer.writerow(["prompt", "image", "dice"])
-    writer.writerows([prompt, image["name"], image["dice"]] for image in images)
+    folder = "" if on == job.cell.data else f"{on}/"
+    writer.writerows([prompt, folder + image["name"], image["dice"]] for image in images)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab", buffering=0) as file:
         file.write(text.getvalue().encode())
@@ -261,7 +291,7 @@ def main(path: str) -> int:
     """Run the job of a file; what is wrong with it goes to stderr in one sentence, and 2 is returned."""
     try:
         told = json.loads(Path(path).read_text())
-        run_cell(Job.from_json(json.dumps(told["job"])), told["prompts"])
+        run_cell(Job.from_json(json.dumps(told["job"])), [(prompt, on) for prompt, on in told["asked"]])
     except UserError as error:
         to_stderr(f"vlseg: {error}")
         return 2

@@ -6,7 +6,7 @@ A cell is one training, or one rule that needs none, and the sentences it is the
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,19 @@ class Cell:
 
     Attributes:
         method: as `vlseg methods` lists them, or one of `RULES`.
-        data: name of the folder that is trained on.
+        data: name of the folder that is trained on; of several as one, "a+b"; one after another, "a>b".
         seed: of the recipe.
         size: of the backbone.
-        prompts: what the test images are asked: a key (p1), `shuffled:KEY` (another image's), `=WORDS` (these).
+        prompts: what the test images are asked: a key (p1), `shuffled:KEY` (another image's), `=WORDS` (these); and
+            `absent:KEY` (a phrase of another folder that was learned, or of `OBJECTS`), `absent=WORDS`, whose answer
+            is an empty mask.
         minutes: of training, as the process computed them; None: the recipe's own limit.
         steps: optimiser steps at most; None: no limit.
         train_prompt: key of the sentences of training and validation.
         train_images: so many of the training images; None: all.
         val_images: so many of the validation images; None: all.
-        test_on: name of the folder whose images it is judged on, all of them; None: the test images of `data`.
+        test_on: names of the folders it is judged on: all images of one that it did not learn from, the test images of
+            one that it did; none: of each folder in `data`.
         set: overrides of the recipe, "key=value".
     """
 
@@ -50,7 +53,7 @@ class Cell:
     train_prompt: str = "p1"
     train_images: int | None = None
     val_images: int | None = None
-    test_on: str | None = None
+    test_on: tuple[str, ...] = ()
     set: tuple[str, ...] = ()
 
     @property
@@ -63,8 +66,34 @@ class Cell:
 
     def key(self, weights_hash: str) -> str:
         """Return 12 hex digits that stand for the cell on these frozen weights; what it is asked is not in them."""
-        told = {name: value for name, value in asdict(self).items() if name != "prompts"}
+        told = {name: value for name, value in asdict(self).items() if name != "prompts"} | {"test_on": None}
         return hashlib.sha256(json.dumps([told, weights_hash], sort_keys=True).encode()).hexdigest()[:12]
+
+    def name(self, weights_hash: str) -> str:
+        """Return what its folder is called."""
+        data = self.data.replace(">", "-then-")
+        return f"{data}-{self.method.replace('/', '-')}-{self.seed}-{self.key(weights_hash)}"
+
+    @property
+    def stages(self) -> list[list[str]]:
+        """Names of the folders that it learns, together those of a stage, one stage after another."""
+        return [stage.split("+") for stage in self.data.split(">")]
+
+    @property
+    def learned(self) -> list[str]:
+        """Names of all folders that it learns."""
+        return list(dict.fromkeys(name for stage in self.stages for name in stage))
+
+    @property
+    def before(self) -> "Cell | None":
+        """The cell whose run its last stage starts from."""
+        earlier = self.data.rpartition(">")[0]
+        return replace(self, data=earlier, test_on=()) if earlier else None
+
+    @property
+    def judged_on(self) -> list[str]:
+        """Names of the folders it is judged on."""
+        return list(self.test_on) or self.learned
 
     @property
     def trains(self) -> bool:
@@ -103,6 +132,8 @@ def _cells(block: Mapping[str, Any], path: Path | str, index: int) -> Iterator[C
     shared: dict[str, Any] = {
         key: tuple(v) if isinstance(v, list) else v for key, v in block.items() if key not in lists
     }
+    if isinstance(on := shared.get("test_on", ()), str):
+        shared["test_on"] = (on,)
     for seed in block.get("seeds", [41]):
         for data in block["data"]:
             for method in block["methods"]:
@@ -112,6 +143,10 @@ def _cells(block: Mapping[str, Any], path: Path | str, index: int) -> Iterator[C
 def _checked(cell: Cell, where: str) -> Cell:
     if cell.method not in METHODS and cell.method not in RULES:
         raise UserError(f"{where}: no method {cell.method!r}; known: {', '.join([*METHODS, *RULES])}")
+    if not all(cell.learned) or (not cell.trains and cell.before):
+        raise UserError(
+            f"{where}: data = {cell.data!r}, expected a folder, a+b for several as one, or a>b in turn for what trains"
+        )
     if not _is_list(list(cell.prompts), str):
         raise UserError(f"{where}: prompts = {cell.prompts!r}, expected a list such as p1, shuffled:p1 or =a polyp")
     for name in ("seed", "train_images", "val_images", "steps"):

@@ -1,9 +1,10 @@
 """The whole of `vlseg train`: checks, training, threshold, test, and a run folder written whole or not at all."""
 
+import dataclasses
 import importlib.util
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -13,7 +14,6 @@ from typing import Any
 
 import torch
 
-from ..deploy.annotations import Sample, choose_prompt, read_samples
 from ..deploy.errors import UserError
 from ..deploy.evaluate import evaluate
 from ..deploy.files import atomic_write
@@ -28,18 +28,17 @@ from .models.clipseg import Clipseg
 from .models.grafts import learning_parameters, trained_parameters
 from .models.methods import backbone_of, build_model, cacheable, option_names
 from .models.promptable import Promptable
-from .models.runs import read_run, round_trained, save_run
+from .models.runs import read_run, round_trained, save_run, start_from
 from .picture import prediction_sheet
 from .place import Place, changed, session_of
 from .recipe import Recipe
 from .reports import Reports
-from .seeds import derive
+from .splits import Folders, Splits, by_set, name_of, read_splits, sets_of
 from .spoken import say_sentences, sentences
-from .threshold import choose_threshold
+from .threshold import choose_for_all
 from .trainer import Trained, device_kind, is_first_process, precision_of, train_model
 
 Say = Callable[[str], None]
-Splits = dict[str, list[Sample]]
 
 
 def to_stderr(line: str) -> None:
@@ -53,7 +52,7 @@ def _nothing(line: str) -> None:
 
 def fit(
     recipe: Recipe,
-    data: Path | str,
+    data: Folders,
     out: Path | str,
     *,
     sentence: str | None = None,
@@ -63,6 +62,8 @@ def fit(
 ) -> dict[str, Any]:
     """Train a method on a data folder and return the `run.json` of the run folder `out`.
 
+    Of several folders one part is trained, for which the sentence must choose; figures are then those of each folder
+    (`sets`) and their mean.
     `sentence` is the prompt of a plain folder of images and masks; without `test` the test images are left alone. An
     unfinished run in `out` is resumed at its last whole epoch, or started anew without `resume`; of a finished one,
     this says so and returns its `run.json`. At the end `out` holds run.json, trained.safetensors, metrics.csv,
@@ -72,7 +73,7 @@ def fit(
     Raises UserError for whatever a user can get wrong, before anything is written where it can be known before, and
     KeyboardInterrupt, with a sentence that says how to go on, where Ctrl-C ends it.
     """
-    place, data = Place(Path(out)), Path(data)
+    place, sets = Place(Path(out)), sets_of(data)
     check_recipe(recipe)
     first = is_first_process()
     say = say if first else _nothing
@@ -91,19 +92,20 @@ def fit(
     )
     if not trained_parameters(model):
         raise UserError(f"{recipe.method} trains nothing: choose a method with trained parts, see `vlseg methods`")
+    learned = _start(recipe, model, say)
     say_sentences(model, recipe.prompt, recipe.held_out_prompt, splits, say)
-    train, val = read_pictures(splits, recipe, model.image_size, model.mean, model.std, say)
+    train, val = read_pictures(splits, recipe, model.image_size, model.mean, model.std, say, sets)
     if first:
         place.begin(session_of(recipe, splits), resume)
     with _resumable(place, first):
-        reports = reports_of(recipe, model, splits, say)
+        reports = reports_of(recipe, model, splits, say, train.absent.sentences() if train.absent else ())
         forward = CachedModel(model, store_of(recipe, place), precision_of(recipe), say, reports)
         say(_announcement(model, recipe, splits, forward, place))
         trained = train_model(model, forward, model.tokenizer, train, val, recipe, place, say)
         if not trained.is_global_zero:
             return {}
         judged = splits if test else {name: samples for name, samples in splits.items() if name != "test"}
-        return _finish(Job(recipe, data.resolve().name, judged, place, say), model, trained)
+        return _finish(Job(recipe, name_of(data), judged, place, say, sets, learned), model, trained)
 
 
 @contextmanager
@@ -118,6 +120,16 @@ def _resumable(place: Place, first: bool) -> Iterator[None]:
         raise KeyboardInterrupt(f"interrupted, {kept} in {place.out}: run the same command to go on") from None
 
 
+def _start(recipe: Recipe, model: Promptable, say: Say) -> list[str]:
+    """Put in what an earlier run learned, where the recipe names one; return the data that were learned before."""
+    if recipe.start is None:
+        return []
+    info = start_from(Path(recipe.start), model, recipe.method)  # type: ignore[arg-type]
+    learned = [*info.get("learned", []), info["data"]]
+    say(f"starting from {recipe.start}, which learned {' then '.join(learned)}")
+    return learned
+
+
 def check_recipe(recipe: Recipe) -> None:
     """Refuse an unknown method, size or option before anything is read; UserError names the known ones."""
     backbone_of(recipe.method).size(recipe.size)
@@ -127,31 +139,6 @@ def check_recipe(recipe: Recipe) -> None:
             raise UserError(f"{recipe.method} has no option {key!r}; known: {', '.join(known) or 'none'}")
 
 
-def read_splits(data: Path, recipe: Recipe, sentence: str | None = None) -> Splits:
-    """Return train, val and, where there is one, test; every prompt key is tried, so that a wrong one shows now.
-
-    Of training and validation images, only as many as the recipe says are there.
-    """
-    names = ["train", "val"]
-    if not (data / "anns").exists() or (data / "anns" / "test.json").exists():
-        names.append("test")
-    splits = {name: read_samples(data, name, sentence) for name in names}
-    splits["train"] = some(splits["train"], recipe.train_images)
-    splits["val"] = some(splits["val"], recipe.val_images)
-    for name, samples in splits.items():
-        for sample in samples:
-            choose_prompt(sample, recipe.prompt if name == "train" else recipe.held_out_prompt)
-    return splits
-
-
-def some(samples: list[Sample], count: int | None) -> list[Sample]:
-    """Return `count` of the samples, those whose names' hashes come first: a smaller draw lies inside a larger one."""
-    if count is None:
-        return samples
-    first = sorted(range(len(samples)), key=lambda i: (derive(samples[i].name), i))[:count]
-    return [samples[i] for i in sorted(first)]
-
-
 def read_pictures(
     splits: Splits,
     recipe: Recipe,
@@ -159,11 +146,14 @@ def read_pictures(
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
     say: Say,
+    sets: tuple[str, ...] = (),
 ) -> tuple[Pictures, Pictures]:
     """Decode training and validation images; UserError for a bad file, or where no training mask holds an object."""
-    train_look = Look(image_size, mean, std, recipe.prompt, recipe.seed, recipe.augment, recipe.augmentation)
+    look = Look(image_size, mean, std, recipe.held_out_prompt, sets=sets)
+    changes = {"augment": recipe.augment, "augmentation": recipe.augmentation, "negatives": recipe.negatives}
+    train_look = dataclasses.replace(look, prompt=recipe.prompt, seed=recipe.seed, **changes)
     train = Pictures(splits["train"], train_look, recipe.keep_bytes)
-    val = Pictures(splits["val"], Look(image_size, mean, std, recipe.held_out_prompt), recipe.keep_bytes)
+    val = Pictures(splits["val"], look, recipe.keep_bytes)
     if not train.read_all(say):
         raise UserError(
             f"all {len(train)} training masks are empty: expected objects as pixels of 255, check the masks folder"
@@ -182,12 +172,13 @@ def store_of(recipe: Recipe, place: Place) -> Store | None:
     return DiskStore(Path(recipe.cache_folder) if recipe.cache_folder else place.state / "cache", limit)
 
 
-def reports_of(recipe: Recipe, model: Promptable, splits: Splits, say: Say) -> Reports | None:
-    """Return the file of sentences that are encoded already, with those of training and validation in it."""
+def reports_of(recipe: Recipe, model: Promptable, splits: Splits, say: Say, more: Sequence[str] = ()) -> Reports | None:
+    """Return the file of sentences that are encoded already, with those of training and validation and `more`."""
     if recipe.reports is None:
         return None
     reports, keys = Reports(Path(recipe.reports), model), {"train": recipe.prompt, "val": recipe.held_out_prompt}
-    reports.prepare((text for name, key in keys.items() for one in splits[name] for text in sentences(one, key)), say)
+    said = (text for name, key in keys.items() for one in splits[name] for text in sentences(one, key))
+    reports.prepare((*said, *more), say)
     return reports
 
 
@@ -200,6 +191,8 @@ class Job:
     splits: Splits
     place: Place
     say: Say
+    sets: tuple[str, ...] = ()
+    learned: Sequence[str] = ()
 
 
 def _finish(job: Job, model: Clipseg, trained: Trained) -> dict[str, Any]:
@@ -210,9 +203,11 @@ def _finish(job: Job, model: Clipseg, trained: Trained) -> dict[str, Any]:
         round_trained(model)
     segmenter = segmenter_of(model, method=recipe.method, size=recipe.size)
     job.say("choosing the threshold on the validation images")
-    threshold, val_dice = choose_threshold(segmenter.probability, job.splits["val"], recipe.held_out_prompt)
+    own = by_set(job.splits["val"], job.sets)
+    threshold, val_dice = choose_for_all(segmenter.probability, own, recipe.held_out_prompt)
     info = _info(job, model, trained, threshold)
-    info["metrics"] = {"val": {"dice": val_dice}} | _test(job, segmenter, threshold)
+    val = _together({name: {"dice": dice} for name, dice in val_dice.items()}, job.sets)
+    info["metrics"] = {"val": val} | _test(job, segmenter, threshold)
     finished = place.state / "finished"
     finished.mkdir(exist_ok=True)
     save_run(finished, model, info)
@@ -240,6 +235,7 @@ def _info(job: Job, model: Clipseg, trained: Trained, threshold: float) -> dict[
         "trained_parameters": sum(p.numel() for p in trained_parameters(model).values()),
         "cacheable": cacheable(model),
         "operators": implementation(model, device_kind()),
+        **({"learned": list(job.learned)} if job.learned else {}),
         "epochs": trained.epochs,
         "best_epoch": trained.best_epoch,
         "minutes": round(trained.minutes, 2),
@@ -257,16 +253,26 @@ def _test(job: Job, segmenter: Segmenter, threshold: float) -> dict[str, Any]:
     if not with_distance:
         job.say('HD95 of the test images is left out, for scipy is not installed: pip install "vlseg[score]"')
     job.say(f"evaluating {len(samples)} test images")
-    report = evaluate(
-        segmenter,
-        samples,
-        job.recipe.held_out_prompt,
-        data=job.data,
-        split="test",
-        threshold=threshold,
-        hd95=with_distance,
-    )
-    return {"test": report["mean"] | {"n": report["n"], "hd95_one_empty": report["hd95_one_empty"]}}
+    key, found = job.recipe.held_out_prompt, {}
+    for name, own in by_set(samples, job.sets).items():
+        if own:  # a folder may have no test images
+            report = evaluate(
+                segmenter, own, key, data=name or job.data, split="test", threshold=threshold, hd95=with_distance
+            )
+            found[name] = report["mean"] | {"n": report["n"], "hd95_one_empty": report["hd95_one_empty"]}
+    return {"test": _together(found, job.sets)}
+
+
+def _together(found: dict[str, dict[str, Any]], sets: Sequence[str]) -> dict[str, Any]:
+    """Return the figures of one folder, or of several: the means of the scores, the sums of the counts, and `sets`."""
+    if not sets:
+        return found[""]
+    whole: dict[str, Any] = {}
+    for key in next(iter(found.values())):
+        values = [own[key] for own in found.values()]
+        counted = key in ("n", "hd95_one_empty")
+        whole[key] = None if None in values else sum(values) / (1 if counted else len(values))
+    return whole | {"sets": found}
 
 
 def _announcement(model: Clipseg, recipe: Recipe, splits: Splits, forward: CachedModel, place: Place) -> str:

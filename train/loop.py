@@ -17,6 +17,7 @@ from .models import lora
 from .recipe import Recipe
 from .schedule import factor
 from .seeds import derive
+from .splits import set_of
 
 Forward = Callable[[Batch], Tensor]
 
@@ -29,18 +30,25 @@ class Fit(lightning.LightningModule):
     """Trains the open parameters of `model` through `forward`, a function from a batch to logits (B, 1, S, S).
 
     Logged each epoch, as means over all images of all processes: train_loss, val_loss, and val_dice and val_iou at
-    network resolution with the threshold 0.5 (both empty: 1).
+    network resolution with the threshold 0.5 (both empty: 1). Of several data folders, `sets`, each has its
+    val_dice/NAME, and val_dice is the mean of these.
     """
 
     def __init__(
-        self, model: nn.Module, forward: Forward, recipe: Recipe, train_order: Order, val_order: Order
+        self,
+        model: nn.Module,
+        forward: Forward,
+        recipe: Recipe,
+        train_order: Order,
+        val_order: Order,
+        sets: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.model, self.recipe = model, recipe
-        self.logits_of, self.train_order, self.val_order = forward, train_order, val_order
+        self.logits_of, self.train_order, self.val_order, self.sets = forward, train_order, val_order, sets
         self.loss = loss_of(recipe)
         self.strict_loading = False  # a checkpoint holds no frozen weights
-        self._train_sums = self._val_sums = torch.zeros(0)
+        self._train_sums = self._val_sums = self._set_sums = torch.zeros(0)
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
 
@@ -101,6 +109,7 @@ class Fit(lightning.LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Forget the sums of the last validation."""
         self._val_sums = torch.zeros(4, dtype=torch.float64, device=self.device)
+        self._set_sums = torch.zeros(len(self.sets), 2, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, step: int) -> None:
         """Add up loss, Dice and IoU of the images of this process that count."""
@@ -111,6 +120,8 @@ class Fit(lightning.LightningModule):
         dice, iou = overlap(logits > 0, masks > 0.5)
         loss = self.loss(logits, masks).double() * mine
         self._val_sums += torch.stack([loss, dice.sum(), iou.sum(), torch.tensor(mine, device=loss.device)])
+        for name, own in zip(batch.names if self.sets else (), dice, strict=False):
+            self._set_sums[self.sets.index(set_of(name))] += torch.stack([own, torch.ones_like(own)])
 
     def on_validation_epoch_end(self) -> None:
         """Log the means over all processes; UserError where they are not finite, before anything is saved."""
@@ -122,6 +133,11 @@ class Fit(lightning.LightningModule):
             )
         train_loss, seen = self._summed(self._train_sums)
         metrics = {"val_loss": loss / count, "val_dice": dice / count, "val_iou": iou / count}
+        if self.sets:
+            sums = self._summed(self._set_sums)
+            of_sets = dict(zip(self.sets, sums[:, 0] / sums[:, 1], strict=True))
+            metrics |= {f"val_dice/{name}": value for name, value in of_sets.items()}
+            metrics["val_dice"] = torch.stack(list(of_sets.values())).mean()
         self.log_dict(metrics | {"train_loss": train_loss / seen.clamp(min=1)}, batch_size=1)
 
     def _summed(self, sums: Tensor) -> Tensor:

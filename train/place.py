@@ -105,7 +105,8 @@ def session_of(recipe: Recipe, splits: dict[str, list[Sample]]) -> dict[str, Any
 
 
 def changed(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """Return the recipe's keys that differ and count."""
+    """Return the recipe's keys that differ and count; a key that is younger than the run had its default."""
+    old = {key: value for key, value in Recipe().to_dict().items() if key in new} | old
     return sorted(key for key in new.keys() | old.keys() if key not in FREE and new.get(key) != old.get(key))
 
 

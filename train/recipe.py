@@ -27,8 +27,12 @@ class Recipe:
         val_prompt: key used on validation and test images; None: the same as `prompt`.
         augment: flips, small affine moves and light changes on training images, words kept true.
         augmentation: what `augment` does: "flips" as above, or "crops", LGA's, which never flips.
-        train_images: train on so many of the images, those whose names' hashes come first; None: on all.
+        train_images: train on so many of the images, those whose names' hashes come first; None: on all. Of several
+            data folders, on so many of each.
         val_images: validate on so many, chosen alike; None: on all.
+        balance: of several data folders, an epoch draws by "images" (each once) or by "sets" (as many of each folder).
+        negatives: share of the training examples that are asked for something that is not there; the answer is empty.
+        start: folder of a finished run of the same method, whose trained part this one starts from; None: anew.
         seed: decides new weights, order, prompts, dropout and augmentation.
         lr: learning rate of AdamW.
         weight_decay: decoupled weight decay of AdamW.
@@ -74,6 +78,9 @@ class Recipe:
     augmentation: Literal["flips", "crops"] = "flips"
     train_images: int | None = None
     val_images: int | None = None
+    balance: Literal["images", "sets"] = "images"
+    negatives: float = 0.0
+    start: str | None = None
     seed: int = 41
     lr: float = 1e-3
     weight_decay: float = 1e-3
@@ -113,6 +120,8 @@ class Recipe:
                 raise UserError(f"{key} = {value} is too small: expected at least {low}")
         if not 0 < self.plateau_factor < 1 or not self.lr > 0:
             raise UserError(f"expected lr > 0 and 0 < plateau_factor < 1, got {self.lr} and {self.plateau_factor}")
+        if not 0 <= self.negatives < 1:
+            raise UserError(f"negatives = {self.negatives} is no share: expected 0 to below 1, such as 0.25")
         if self.dice_weight + self.ce_weight <= 0:
             raise UserError("dice_weight and ce_weight are both 0: one of them must be above 0")
         if self.min_epochs > self.max_epochs:

@@ -89,9 +89,9 @@ def reproduce(
         hash_of = weights_of()
         for i, (column, cell) in enumerate(lines):
             job = _job(cell, data, out, ledger, hash_of(cell))
-            if (job.key, cell.prompts[0]) not in written(ledger):
+            if (job.key, cell.prompts[0], cell.data) not in written(ledger):
                 say(f"training {i + 1} of {len(lines)}: {cell.data}, {column.name}, seed {cell.seed}")
-                run_cell(_searched(table, job, say), cell.prompts, say)
+                run_cell(_searched(table, job, say), [(prompt, cell.data) for prompt in cell.prompts], say)
         keys = {_job(cell, data, out, ledger, hash_of(cell)).key: (cell.data, column.name) for column, cell in lines}
     note = MINIATURE if asked.miniature else ""
     return {"table": table.name, "source": table.source, "note": note, "rows": list(_rows(table, keys, ledger))}

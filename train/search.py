@@ -15,13 +15,14 @@ import torch
 from ..deploy.errors import UserError
 from ..deploy.files import atomic_write, write_json
 from .fidelity import options_of
-from .fit import Say, check_recipe, fit, read_splits, to_stderr
+from .fit import Say, check_recipe, fit, to_stderr
 from .loop import Diverged
 from .models.methods import build_model
 from .models.runs import RUN, read_run
 from .place import Place, changed, session_of
 from .recipe import Recipe
 from .seeds import derive
+from .splits import Folders, read_splits
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -48,7 +49,7 @@ def search(
     recipe: Recipe,
     space: Space,
     trials: int,
-    data: Path | str,
+    data: Folders,
     out: Path | str,
     *,
     sentence: str | None = None,
@@ -68,7 +69,7 @@ def search(
     out = Path(out)
     check_recipe(recipe)
     _check(recipe, space, trials, out)
-    told = session_of(recipe, read_splits(Path(data), recipe, sentence))
+    told = session_of(recipe, read_splits(data, recipe, sentence))
     told["space"] = {name: str(dimension) for name, dimension in space.items()}
     with _quiet():
         study = _study(out, json.loads(json.dumps(told)))
@@ -79,7 +80,7 @@ def search(
             folder = out / "search" / trial.user_attrs.get("folder", f"trial-{trial.number:03d}")
             trial.set_user_attr("folder", folder.name)
             say(f"trial {done + 1} of {trials}: " + ", ".join(f"{k} = {v}" for k, v in trial.params.items()))
-            _run(study, trial, _drawn(recipe, trial.params), folder, (Path(data), sentence, say))
+            _run(study, trial, _drawn(recipe, trial.params), folder, (data, sentence, say))
             atomic_write(out / "search" / "trials.csv", _rows(study))
         return _keep_best(study, out, say)
 
@@ -175,7 +176,7 @@ def _finished(study: "Study") -> list[Any]:
     return [trial for trial in trials if trial.value is not None or "diverged" in trial.user_attrs]
 
 
-def _run(study: "Study", trial: "Trial", recipe: Recipe, folder: Path, how: tuple[Path, str | None, Say]) -> None:
+def _run(study: "Study", trial: "Trial", recipe: Recipe, folder: Path, how: tuple[Folders, str | None, Say]) -> None:
     from optuna.trial import TrialState
 
     data, sentence, say = how

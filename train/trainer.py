@@ -23,6 +23,7 @@ from .loop import Fit, Forward
 from .models.grafts import learning_parameters, trained_parameters
 from .place import Place
 from .recipe import Recipe
+from .splits import by_set
 from .state import SafeCheckpointIO, load_weights
 
 _PRECISION: dict[str, Any] = {"32": "32-true", "16-mixed": "16-mixed", "bf16-mixed": "bf16-mixed"}
@@ -79,10 +80,10 @@ def train_model(
         trainer = make_trainer(
             recipe, place, some_idle(model), [best, stopping, clock, history, Keeper(place.checkpoint)]
         )
-        ranks = {"rank": trainer.global_rank, "world_size": recipe.world_size}
-        train_order = Order(len(train), recipe.batch_size, seed=recipe.seed, **ranks)
+        ranks: dict[str, Any] = {"rank": trainer.global_rank, "world_size": recipe.world_size}
+        train_order = Order(len(train), recipe.batch_size, seed=recipe.seed, groups=groups_of(train, recipe), **ranks)
         val_order = Order(len(val), recipe.batch_size, **ranks)
-        fit = Fit(model, forward, recipe, train_order, val_order).train()
+        fit = Fit(model, forward, recipe, train_order, val_order, val.look.sets).train()
         with _interruptible():
             trainer.fit(
                 fit,
@@ -93,6 +94,11 @@ def train_model(
     load_weights(fit, best.weights)
     model.eval()
     return Trained(len(history.rows), best.epoch, best.score, clock.minutes, trainer.is_global_zero)
+
+
+def groups_of(train: Pictures, recipe: Recipe) -> list[int]:
+    """Return the sizes of the sets that are to be drawn from alike; none where every image is drawn alike."""
+    return [len(own) for own in by_set(train.samples, train.look.sets).values()] if recipe.balance == "sets" else []
 
 
 def some_idle(model: nn.Module) -> bool:

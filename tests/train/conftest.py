@@ -44,6 +44,12 @@ def shapes(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
+def pair(shapes, tmp_path) -> list[Path]:
+    """Two data folders, the second of 5 training, 2 validation and 2 test images."""
+    return [shapes, draw_shapes(tmp_path / "dots", {"train": 5, "val": 2, "test": 2})]
+
+
+@pytest.fixture
 def nano() -> Recipe:
     """A recipe of three epochs on the test-only size."""
     return Recipe(method="clipseg/dense-vl", size="nano", seed=0, batch_size=4, max_epochs=3, min_epochs=1)

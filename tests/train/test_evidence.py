@@ -4,10 +4,12 @@ import csv
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +17,11 @@ import pytest
 
 from vlseg.deploy.annotations import read_split
 from vlseg.deploy.errors import UserError
+from vlseg.train.absent import OBJECTS
 from vlseg.train.evidence import evidence
 from vlseg.train.evidence_cell import ASKED, Job, Watched, ask, run_cell
 from vlseg.train.evidence_grid import Cell
+from vlseg.train.models.runs import read_run
 
 QUICK = ("min_epochs=1", "max_epochs=2", "batch_size=4")
 
@@ -111,9 +115,9 @@ def test_more_prompts_are_asked_without_training_again(shapes, tmp_path, method,
     cell = Cell(method, "shapes", size="nano", steps=2, set=QUICK)
     job = Job.from_json(Job(cell, shapes.parent, tmp_path / "run", tmp_path / "rows.csv", "").to_json())
     assert job.cell == cell
-    run_cell(job, ["p1"], silent)
+    run_cell(job, [("p1", "shapes")], silent)
     monkeypatch.setattr("vlseg.train.fit.train_model", None)
-    (row,) = run_cell(job, ["=a polyp"], silent)
+    (row,) = run_cell(job, [("=a polyp", "shapes")], silent)
     assert [one["prompt"] for one in rows_of(tmp_path / "rows.csv")] == ["p1", "=a polyp"]
     assert row["cell"] == job.key and row["tested_on"] == "shapes"
     if method == "image/unet":
@@ -121,9 +125,12 @@ def test_more_prompts_are_asked_without_training_again(shapes, tmp_path, method,
 
 
 def test_judged_on_another_folder_it_sees_all_of_it(shapes, tmp_path):
-    cell = Cell("otsu", "shapes", size="nano", test_on="shapes", train_images=3, val_images=2)
-    (row,) = run_cell(Job(cell, shapes.parent, tmp_path / "run", tmp_path / "rows.csv", ""), ["p1"], silent)
-    assert row["n"] == 10 + 4 + 3
+    (tmp_path / "shapes").symlink_to(shapes)
+    (tmp_path / "other").symlink_to(shapes)
+    cell = Cell("otsu", "shapes", size="nano", test_on=("other", "shapes"), train_images=3, val_images=2)
+    asked = [("p1", "other"), ("p1", "shapes")]
+    rows = run_cell(Job(cell, tmp_path, tmp_path / "run", tmp_path / "rows.csv", ""), asked, silent)
+    assert [(row["tested_on"], row["n"]) for row in rows] == [("other", 10 + 4 + 3), ("shapes", 3)]
 
 
 def test_what_is_asked(shapes):
@@ -137,6 +144,49 @@ def test_what_is_asked(shapes):
     for wrong in ("p9", "mixed:p1", ":p1"):
         with pytest.raises(UserError, match="no prompt"):
             ask(samples, wrong)
+
+
+def test_what_is_absent_is_asked_with_an_empty_answer(shapes):
+    samples = read_split(shapes, "test")
+    asked = ask(samples, "absent:p1")
+    assert all(one.absent and one.prompts[ASKED] in OBJECTS for one in asked)
+    others = {"cats": [replace(sample, prompts={"p1": "a cat"}) for sample in samples]}
+    assert "a cat" in {one.prompts[ASKED] for one in ask(read_split(shapes, "train"), "absent:p1", others)}
+    assert [(one.absent, one.prompts[ASKED]) for one in ask(samples, "absent=a kidney")] == [(True, "a kidney")] * 3
+    assert not any(one.absent for one in ask(samples, "p1"))
+
+
+def test_a_stage_starts_from_the_run_of_the_one_before(shapes, tmp_path):
+    for name in ("a", "b"):
+        shutil.copytree(shapes, tmp_path / name)
+    cell = Cell("clipseg/decoder", "a>b", size="nano", set=QUICK)
+    job = Job(cell, tmp_path, tmp_path / "cells" / cell.name("x"), tmp_path / "rows.csv", "x")
+    rows = run_cell(Job.from_json(job.to_json()), [("p1", "a"), ("absent:p1", "b")], silent)
+    assert [(row["data"], row["tested_on"], row["prompt"]) for row in rows] == [
+        ("a>b", "a", "p1"), ("a>b", "b", "absent:p1"),
+    ]  # fmt: skip
+    earlier = read_run(tmp_path / "cells" / Cell("clipseg/decoder", "a", size="nano", set=QUICK).name("x"))
+    assert read_run(job.run)["learned"] == ["a"] and earlier["data"] == "a" and "learned" not in earlier
+
+
+@pytest.mark.slow
+def test_several_sets_at_once_and_in_turn(shapes, tmp_path):
+    """The second stage starts from the run of the first, which a cell of its own may have left there."""
+    for name in ("a", "b"):
+        shutil.copytree(shapes, tmp_path / name)
+    text = f'[[block]]\nsize = "nano"\nmethods = ["clipseg/decoder"]\nset = {json.dumps(QUICK)}\n'
+    text += 'data = ["a", "a>b", "a+b"]\nprompts = ["p1", "absent:p1"]'
+    (tmp_path / "grid.toml").write_text(text)
+    found = evidence(tmp_path / "grid.toml", tmp_path, tmp_path / "out", say=silent)
+    assert [len(found[how]) for how in ("done", "failed")] == [3, 0]
+    rows = rows_of(tmp_path / "out" / "evidence.csv")
+    asked = [(row["data"], row["tested_on"], row["prompt"]) for row in rows]
+    every = [("a", "a"), ("a>b", "a"), ("a>b", "b"), ("a+b", "a"), ("a+b", "b")]
+    assert asked == [(data, on, prompt) for data, on in every for prompt in ("p1", "absent:p1")]
+    runs = {path.parent.name: json.loads(path.read_text()) for path in (tmp_path / "out").glob("cells/*/run.json")}
+    assert sorted(info.get("learned", []) for info in runs.values()) == [[], [], ["a"]]
+    together = next(info for name, info in runs.items() if name.startswith("a+b"))
+    assert together["data"] == "a+b" and together["images"] == {"train": 20, "val": 8}
 
 
 def test_masks_as_good_as_empty_are_counted():

@@ -1,5 +1,6 @@
 """A grid file becomes cells in order, and what is wrong with it is said before anything runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,9 +59,28 @@ def test_the_key_stands_for_the_training_and_not_for_what_is_asked():
     assert len({cell.key("x"), cell.key("y"), *(other.key("x") for other in others)}) == 5
 
 
-def test_the_documented_grid_can_be_run():
-    cells = read_grid(Path(__file__).parents[2] / "docs" / "grid.toml")
-    assert len(cells) > 40 and len(cells) == len(set(cells))
+def test_the_key_is_that_of_rows_that_are_there():
+    """Rows of docs/measured/evidence.csv were written under it: where it changed, every cell would be run again."""
+    cell = Cell("clipseg/decoder", "a", minutes=1.5, train_images=140, val_images=40)
+    assert cell.key("0" * 64) == "89810597727f" == replace(cell, test_on=("b",)).key("0" * 64)
+
+
+def test_sets_at_once_and_in_turn():
+    cell = Cell("clipseg/decoder", "a+b>c>a", prompts=("p1", "absent:p1"))
+    assert cell.stages == [["a", "b"], ["c"], ["a"]] and cell.learned == cell.judged_on == ["a", "b", "c"]
+    assert cell.before == replace(cell, data="a+b>c") and cell.before.before.data == "a+b"  # type: ignore[union-attr]
+    assert cell.before.before.before is None  # type: ignore[union-attr]
+    assert cell.name("").startswith("a+b-then-c-then-a-clipseg-decoder-41-")
+    assert replace(cell, test_on=("d",)).judged_on == ["d"]
+
+
+GRIDS = sorted((Path(__file__).parents[2] / "docs").glob("grid*.toml"))
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda path: path.name)
+def test_the_documented_grids_can_be_run(path):
+    cells = read_grid(path)
+    assert len(cells) > 5 and len(cells) == len(set(cells))
 
 
 BLOCK = '[[block]]\nmethods = ["otsu"]\ndata = ["a"]\n'
@@ -81,6 +101,8 @@ BLOCK = '[[block]]\nmethods = ["otsu"]\ndata = ["a"]\n'
         (BLOCK + "prompts = []", "expected a list such as p1"),
         (BLOCK.replace("otsu", "clipseg/full") + 'set = ["lrr=1"]', "block 1: a recipe has no key 'lrr'"),
         (BLOCK.replace("otsu", "clipseg/full") + 'set = ["options.rank=1"]', "has no option 'rank'"),
+        (BLOCK.replace('"a"', '"a+"'), "data = 'a\\+', expected a folder"),
+        (BLOCK.replace('"a"', '"a>b"'), "for what trains"),
         ("[[block", "is not TOML"),
     ],
 )

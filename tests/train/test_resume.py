@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from vlseg.deploy.errors import UserError
 from vlseg.train.fit import fit
 from vlseg.train.loop import Fit
 from vlseg.train.models.methods import METHODS
@@ -107,7 +108,7 @@ def test_a_run_that_had_stopped_does_not_train_on(shapes, tmp_path, nano, monkey
         raise Interrupted
 
     with monkeypatch.context() as patch:
-        patch.setattr("vlseg.train.fit.choose_threshold", failing)
+        patch.setattr("vlseg.train.fit.choose_for_all", failing)
         with pytest.raises(Interrupted):
             fit(recipe, shapes, tmp_path / "run", say=silent)
     before = (tmp_path / "run" / "metrics.csv").read_text()
@@ -156,7 +157,7 @@ def test_control_c_while_the_threshold_is_chosen(shapes, tmp_path, nano, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("vlseg.train.fit.choose_threshold", interrupted)
+        patch.setattr("vlseg.train.fit.choose_for_all", interrupted)
         with pytest.raises(KeyboardInterrupt, match="the last whole epoch is kept"):
             fit(nano, shapes, tmp_path / "run", say=silent)
     assert fit(nano, shapes, tmp_path / "run", say=silent)["epochs"] == 3
@@ -197,3 +198,17 @@ def test_a_killed_process_resumes(shapes, tmp_path, recipe, whole):
     assert "epoch 0" in killed.stderr and killed.stdout == ""
     fit(recipe, shapes, tmp_path / "killed", say=silent)
     assert_same_run(whole, tmp_path / "killed")
+
+
+@pytest.mark.parametrize("balance", ["images", "sets"])
+def test_of_several_folders_it_goes_on_to_the_same(pair, tmp_path, nano, monkeypatch, balance):
+    recipe = nano.replace(augment=True, negatives=0.3, balance=balance)
+    fit(recipe, pair, tmp_path / "whole", say=silent)
+    patch = interrupt(monkeypatch, 1, 2)
+    with pytest.raises(Interrupted):
+        fit(recipe, pair, tmp_path / "run", say=silent)
+    patch.__exit__(None, None, None)
+    with pytest.raises(UserError, match="other data"):
+        fit(recipe, pair[::-1], tmp_path / "run", say=silent)
+    fit(recipe, pair, tmp_path / "run", say=silent)
+    assert_same_run(tmp_path / "whole", tmp_path / "run")

@@ -70,6 +70,20 @@ def load_run(folder: Path) -> tuple[Clipseg, dict[str, Any]]:
     return model.eval(), info
 
 
+def start_from(folder: Path, model: Clipseg, method: str) -> dict[str, Any]:
+    """Put the trained part of a run into `model`, of the same method on the same weights; return its `run.json`.
+
+    Raises UserError where the folder is no run, is damaged, or does not fit.
+    """
+    info = read_run(folder)
+    if info["method"] != method:
+        raise UserError(f"{folder} is a run of {info['method']}, not of {method}: start from one of the same method")
+    if model.weights_hash != info["weights_hash"]:
+        raise UserError(f"{folder} was trained on other weights, of {info['backbone']}: start from one on the same")
+    _load_trained(folder / TRAINED, model)
+    return info
+
+
 def read_run(folder: Path) -> dict[str, Any]:
     """Return the `run.json` of a run folder; UserError where there is none, or it or a file beside it is damaged.
 
