@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from ..deploy.rows import append_row
 from ..deploy.stats import paired_ratio
@@ -63,10 +64,14 @@ def _modules(size: str, tokens: str, rounds: int, whole_rounds: int) -> Iterator
         "naive": lambda: naively(model, states, text),
         "encoder": lambda: encoder(model, states),
     }
+    counts = {name: products(call) for name, call in calls.items()}
     for name, other, count, goal in (
         ("modules, exact over naive", "naive", rounds, MOST_OF_NAIVE),
         ("exact modules over the encoder", "encoder", whole_rounds, MOST_OF_ENCODER),
     ):
+        of_all = counts["exact"] / counts[other]
+        row = {"measurement": f"{name}, by count of products", "value": round(of_all, 5), "unit": "ratio"}
+        yield row | {"tokens": tokens} | about(model, size) | judged(of_all, goal)
         times = interleaved({key: calls[key] for key in ("exact", other)}, count)
         ratio = paired_ratio(times["exact"], times[other])
         row = {"measurement": name, "unit": "ratio", "pairs": count, "tokens": tokens}
@@ -106,8 +111,7 @@ def encoded(model: Any) -> tuple[Tensor, Any]:
 @torch.no_grad()
 def through(model: Any, states: Tensor, text: Any) -> Tensor:
     """Run the modules alone, each on what the one before returns."""
-    tokens, there = text if isinstance(text, tuple) else (text, None)
-    mask = None if there is None else there > 0.5
+    tokens, mask = model.heard(text)
     for fusion in model.fusions.values():
         states, tokens = fusion(states, tokens, mask)
     return states
@@ -147,6 +151,13 @@ def answering(model: Any) -> Call:
     with torch.no_grad():
         text = model.text_states(ids, mask)
     return torch.no_grad()(lambda: model.answer(model.image_states(pixels), text))
+
+
+def products(call: Call) -> int:
+    """Return the floating-point operations of a call's matrix products, convolutions and attentions."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return counter.get_total_flops()
 
 
 def interleaved(calls: Mapping[str, Call], rounds: int, warmup: int = 1) -> dict[str, list[float]]:

@@ -11,6 +11,13 @@ from vlseg.train import lga_cost
 from vlseg.train.models.methods import build_model
 
 
+MODULES = [
+    f"{name}{how}"
+    for name in ("modules, exact over naive", "exact modules over the encoder")
+    for how in (", by count of products", "")
+]
+
+
 @pytest.fixture(autouse=True)
 def threads():
     before = torch.get_num_threads()
@@ -22,7 +29,7 @@ def threads():
     ("what", "measurements"),
     [
         ("step", ["training step of one image, peak resident memory"]),
-        ("modules", ["modules, exact over naive", "exact modules over the encoder"] * 2),
+        ("modules", MODULES * 2),
         ("sizes", ["latency over that at 128 pixels", "latency, one thread"] * 2),
     ],
 )

@@ -108,7 +108,7 @@ class Sam(Promptable):
         """Return (B, C, G, G): the rest of the encoder, with the sentence where there are fusions."""
         if self.first is None:
             return image_states
-        tokens, mask = self._heard(*text_embedding or (self.report.unsaid(image_states.shape[0]),))
+        tokens, mask = self.heard(*text_embedding or (self.report.unsaid(image_states.shape[0]),))
         hidden = image_states
         for i in range(self.first, self.depth + 1):
             if str(i) in self.fusions:
@@ -131,12 +131,21 @@ class Sam(Promptable):
         size = (self.image_size, self.image_size)
         return F.interpolate(masks[:, 0], size=size, mode="bilinear", align_corners=False)
 
-    def _heard(self, text_embedding: Any) -> tuple[Tensor, Tensor | None]:
-        """Return the text tokens, and which are real, bool (B, K), where there may be several."""
+    def heard(self, text_embedding: Any) -> tuple[Tensor, Tensor | None]:
+        """Return the text tokens, and which are real, bool (B, K), where there may be several.
+
+        Nobody hears the tokens behind the longest sentence, so they are left out; in a graph their number is fixed.
+        """
         if isinstance(text_embedding, Tensor):
             return text_embedding, None
         tokens, there = text_embedding
-        return tokens, there > 0.5
+        real = there > 0.5
+        # constant text has more rows than tokens
+        if tokens.shape[1] == real.shape[1] and not torch.compiler.is_compiling():
+            heard = real.any(0).nonzero()
+            longest = int(heard[-1]) + 1 if len(heard) else 1
+            tokens, real = tokens[:, :longest], real[:, :longest]
+        return tokens, real
 
     def _layer(self, index: int, hidden: Tensor) -> Tensor:
         layer = self.vision.layers[index]

@@ -144,6 +144,19 @@ def test_the_saved_file_at_the_published_size_holds_the_trained_part_alone(tmp_p
         assert load_file(tmp_path / TRAINED).keys() == trained_parameters(model).keys()
 
 
+@pytest.mark.parametrize("texts", [(LONG, "one"), ("one small lesion", "")])
+def test_tokens_behind_the_longest_sentence_are_left_out_and_nobody_notices(texts, monkeypatch):
+    model = stirred(lga(text_tokens="all", text="optional")).double().eval()
+    inputs = given(model, *texts)
+    text = model.text_embedding(model.text_states(*inputs[1:]))
+    tokens, real = model.heard(text)
+    assert tokens.shape[1] == real.shape[1] == int(real.sum(1).max()) < text[0].shape[1] == 32
+    with torch.no_grad():
+        short = model.image_embedding(model.image_states(inputs[0]), text)
+        monkeypatch.setattr(model, "heard", lambda text: (text[0], text[1] > 0.5))
+        torch.testing.assert_close(model.image_embedding(model.image_states(inputs[0]), text), short, rtol=0, atol=1e-9)
+
+
 def test_the_degenerate_gradients_are_zero_in_the_naive_form():
     width, inner = 16, 4
     shapes = ((inner, width), (inner,)) * 3 + ((width, inner), (width,))
