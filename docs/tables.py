@@ -4,9 +4,12 @@ A table stands between `<!-- table NAME -->` and `<!-- end -->`; nobody edits it
 """
 
 import csv
+import importlib.util
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from statistics import mean
 
@@ -218,9 +221,28 @@ def lga_accuracy() -> str:
 
 
 LGA_ARMS = ("options.", "image_size")
+
+
+def copied(page: str, head: str) -> str:
+    """Return a table of another page, the first whose head begins so: what stands in two places is written once."""
+    lines = (DOCS / f"{page}.md").read_text().splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith(head))
+    return "\n".join(takewhile(lambda line: line.startswith("|"), lines[first:]))
+
+
+def commands() -> str:
+    """How many command lines and snippets of the documentation the tests run."""
+    spec = importlib.util.spec_from_file_location("fences", DOCS / "fences.py")
+    assert spec and spec.loader
+    module = sys.modules["fences"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.told()
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "against-full": against_full,
     "base": base,
+    "commands": commands,
     "cost": cost,
     "evidence": compared,
     "int8": int8,
@@ -230,6 +252,10 @@ TABLES: dict[str, Callable[[], str]] = {
     "lga-accuracy": lga_accuracy,
     "rtx": rtx_engines,
     "swap": swap,
+    "verified-engines": partial(copied, "benchmark", "| name | what | checked here"),
+    "verified-jetson": partial(copied, "jetson", "| what | how it was verified"),
+    "verified-precision": partial(copied, "precision", "| what | how it was verified"),
+    "verified-tensorrt": partial(copied, "tensorrt", "| what | run on a GPU"),
 }
 
 
