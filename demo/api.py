@@ -13,6 +13,7 @@ from ..deploy.errors import UserError
 from ..deploy.outputs.area import measure_area
 from ..deploy.pixels import to_mask
 from .files import open_picture
+from .guard import uploaded
 from .models import Models
 from .picture import to_png
 from .spoken import spoken
@@ -54,13 +55,12 @@ def answer(
     """Return the mask of an uploaded picture, and what is known of it.
 
     Raises:
-        UserError: an empty prompt, an unknown bundle, a file that cannot be read, or what running raises.
+        UserError: an empty prompt, an unknown bundle, a file that is no upload or cannot be read, or as `run`.
     """
     if not prompt.strip():
         raise UserError("the prompt is empty, expected a sentence that says what to find")
     name = bundle or models.names[0]
-    path = picture["path"] if isinstance(picture, dict) else picture.path
-    seen, _ = open_picture(path)
+    seen, _ = open_picture(uploaded(picture))
     result = models.run(name, seen.pixels, prompt.strip())
     level = models.manifests[name].threshold if threshold is None else threshold
     mask = to_mask(result.probability, level)

@@ -4,6 +4,7 @@
 """
 
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -20,7 +21,7 @@ from .manifest import Manifest
 
 FOLDER = "adapters"
 DAMAGED = (OSError, ValueError, EOFError, KeyError, RuntimeError, AttributeError, MemoryError)
-DAMAGED += (zipfile.BadZipFile, zlib.error, struct.error)
+DAMAGED += (zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, SyntaxError)
 """What numpy and zipfile raise for an archive of arrays that is none, or promises more than there is."""
 Arrays = dict[str, np.ndarray]
 
