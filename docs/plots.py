@@ -10,7 +10,8 @@ import matplotlib.pyplot as plt
 
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
-from tables import SETS, Row, curves, evidence_rows, short, spread  # noqa: E402 - a script beside this one
+from table_evidence import SETS, curves, evidence_rows, short  # noqa: E402 - scripts beside this one
+from table_rows import Row, spread  # noqa: E402
 
 # with a salt of its own, a figure of the same rows is the same file
 plt.rcParams |= {"svg.hashsalt": "vlseg", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}

@@ -3,7 +3,6 @@
 A table stands between `<!-- table NAME -->` and `<!-- end -->`; nobody edits it by hand.
 """
 
-import csv
 import importlib.util
 import re
 import sys
@@ -11,103 +10,14 @@ from collections.abc import Callable
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from statistics import mean
 
 DOCS = Path(__file__).parent
-MEASURED = DOCS / "measured"
+sys.path.insert(0, str(DOCS))
+import table_evidence  # noqa: E402 - scripts beside this one
+import table_questions  # noqa: E402
+from table_rows import Row, rows, table  # noqa: E402
+
 BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-Row = dict[str, str]
-
-
-def rows(name: str) -> list[Row]:
-    """Return the rows of docs/measured/NAME.csv, oldest first."""
-    with open(MEASURED / f"{name}.csv", newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def table(header: list[str], lines: list[list[str]]) -> str:
-    """Return a Markdown table."""
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in [header, ["---"] * len(header), *lines])
-
-
-SETS = ("ph2_skin", "kvasir_seg", "dsb2018_nuclei", "busi")
-RULES = {"mean-mask": "mean mask", "otsu": "Otsu", "image/unet": "U-Net", "clipseg/frozen": "frozen"}
-IMAGES = "140"  # training images of the comparison
-
-
-def evidence_rows() -> list[Row]:
-    """Return the rows of the comparison: p1, the newest of each seed, on the newest frozen weights of each backbone."""
-    if not (MEASURED / "evidence.csv").exists():
-        return []
-    found = [row for row in rows("evidence") if (row["prompt"], row["set"], row["train_images"]) == ("p1", "", IMAGES)]
-    weights = {row["method"].partition("/")[0]: row["weights_hash"] for row in found}
-    newest = {
-        (row["data"], row["method"], row["seed"]): row
-        for row in found
-        if row["tested_on"] == row["data"] and row["weights_hash"] == weights[row["method"].partition("/")[0]]
-    }
-    return list(newest.values())
-
-
-def curves() -> dict[str, list[tuple[float, float]]]:
-    """Return for each cell its epochs: computed minutes and validation Dice."""
-    found: dict[str, dict[int, tuple[float, float]]] = {}
-    for row in rows("curves"):
-        found.setdefault(row["cell"], {})[int(row["epoch"])] = (float(row["minutes"]), float(row["val_dice"]))
-    return {cell: [epochs[i] for i in sorted(epochs)] for cell, epochs in found.items()}
-
-
-def spread(values: list[float]) -> tuple[float, float, float]:
-    """Return the mean, the smallest and the largest."""
-    return mean(values), min(values), max(values)
-
-
-def short(method: str) -> str:
-    """Return what a method is called in a table."""
-    return RULES.get(method, method)
-
-
-def compared() -> str:
-    """Dice of every method on every data set: the mean over seeds, and their range where there are several."""
-    found = evidence_rows()
-    sets = [name for name in SETS if any(row["data"] == name for row in found)]
-    methods = list(dict.fromkeys(row["method"] for row in found))
-    lines = [[short(method), *(_cell(found, method, data, "dice", 3) for data in sets)] for method in methods]
-    return table(["Dice", *sets], lines)
-
-
-def cost() -> str:
-    """What each method trains, how fast it gets there, and IoU and HD95, on the smallest set."""
-    found = [row for row in evidence_rows() if row["data"] == SETS[0]]
-    lines = []
-    for method in dict.fromkeys(row["method"] for row in found):
-        row = next(row for row in found if row["method"] == method)
-        trained = f"{int(row['trained_parameters']):,}" if row["trained_parameters"] else "-"
-        figures = [_cell(found, method, SETS[0], name, digits) for name, digits in (("iou", 3), ("hd95", 1))]
-        almost = _cell(found, method, SETS[0], "minutes_to_95", 2) if row["minutes_to_95"] else "-"
-        lines.append([short(method), trained, row["megabytes"] or "-", *figures, row["epochs"] or "-", almost])
-    return table(["method", "trained", "MB", "IoU", "HD95, px", "epochs", "minutes to 95 %"], lines)
-
-
-def against_full() -> str:
-    """Dice of each method as a share of full fine-tuning's, for the seeds that both have."""
-    found = evidence_rows()
-    full = {(row["data"], row["seed"]): float(row["dice"]) for row in found if row["method"] == "clipseg/full"}
-    sets = [name for name in SETS if any(data == name for data, _ in full)]
-    lines = []
-    for method in dict.fromkeys(row["method"] for row in found if row["method"] != "clipseg/full"):
-        own = [row for row in found if row["method"] == method and (row["data"], row["seed"]) in full]
-        shares = {name: [float(r["dice"]) / full[name, r["seed"]] for r in own if r["data"] == name] for name in sets}
-        lines.append([short(method), *(f"{mean(values):.1%}" if values else "-" for values in shares.values())])
-    return table(["of full fine-tuning's Dice", *sets], lines)
-
-
-def _cell(found: list[Row], method: str, data: str, figure: str, digits: int) -> str:
-    values = [float(row[figure]) for row in found if (row["method"], row["data"]) == (method, data)]
-    if not values:
-        return "-"
-    middle, low, high = spread(values)
-    return f"{middle:.{digits}f}" + (f" ({low:.{digits}f} to {high:.{digits}f})" if len(values) > 1 else "")
 
 
 BASE = {  # figure: what it is, and the goal
@@ -210,7 +120,7 @@ def _lga_value(row: Row) -> str:
 
 def lga_accuracy() -> str:
     """Dice of LGA's arms at the tiny size, random weights: one line for each cell that was run."""
-    if not (MEASURED / "lga-accuracy.csv").exists():
+    if not rows("lga-accuracy"):
         return "No cell of the grid has been run yet."
     lines = []
     for row in rows("lga-accuracy"):
@@ -240,11 +150,10 @@ def commands() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
-    "against-full": against_full,
+    **table_evidence.TABLES,
+    **table_questions.TABLES,
     "base": base,
     "commands": commands,
-    "cost": cost,
-    "evidence": compared,
     "int8": int8,
     "int8_dice": int8_dice,
     "latency": latency,

@@ -1,18 +1,21 @@
 """Tables and figures of the evidence, from rows made up here."""
 
 import csv
-import importlib.util
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
 
 DOCS = Path(__file__).parent.parent / "docs"
 ROW = {
-    "prompt": "p1", "set": "", "train_images": "140", "tested_on": "ph2_skin", "data": "ph2_skin", "seed": "41",
-    "weights_hash": "new", "trained_parameters": "1000", "megabytes": "0.004", "minutes_to_95": "0.5", "epochs": "9",
-    "iou": "0.5", "hd95": "20",
+    "prompt": "p1", "train_prompt": "p1", "set": "", "train_images": "140", "data": "ph2_skin", "tested_on": "ph2_skin",
+    "seed": "41", "weights_hash": "new", "trained_parameters": "1000", "megabytes": "0.004", "minutes_to_95": "0.5",
+    "epochs": "9", "steps": "90", "minutes_allowed": "1.5", "iou": "0.5", "hd95": "20", "val_dice": "0.5", "n": "40",
+    "empty_share": "0",
 }  # fmt: skip
+OTHERS = [
+    {"prompt": "p0"}, {"set": "lr=1"}, {"train_images": "35"}, {"tested_on": "busi"}, {"train_prompt": "p9"},
+]  # fmt: skip
 CELLS = [
     ("otsu", "41", "", 0.6),
     ("image/unet", "41", "", 0.8),
@@ -23,35 +26,29 @@ CELLS = [
 ]
 
 
-def loaded(name: str):
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def loaded(monkeypatch):
+    """A function from the name of a script in docs/ to its module."""
+    monkeypatch.syspath_prepend(DOCS)
+    return importlib.import_module
 
 
 @pytest.fixture
-def tables(tmp_path, monkeypatch):
-    """The module of the tables, over rows of its own."""
-    module = loaded("tables")
-    monkeypatch.setattr(module, "MEASURED", tmp_path)
+def tables(tmp_path, monkeypatch, loaded):
+    """The module of the comparison's tables, over rows of its own."""
+    monkeypatch.setattr(loaded("table_rows"), "MEASURED", tmp_path)
     rows = [
         ROW | {"cell": str(i), "method": method, "seed": seed, "weights_hash": weights, "dice": str(dice)}
         for i, (method, seed, weights, dice) in enumerate(CELLS)
     ]
     rows[0] |= {"trained_parameters": "", "megabytes": "", "minutes_to_95": "", "epochs": ""}
-    others = [
-        rows[-1] | other for other in ({"prompt": "p0"}, {"set": "lr=1"}, {"train_images": "35"}, {"tested_on": "busi"})
-    ]
+    others = [rows[-1] | other for other in OTHERS]
     write(tmp_path / "evidence.csv", rows + [other | {"dice": "0"} for other in others])
     curve = [
         {"cell": str(i), "epoch": e, "minutes": e / 10, "val_dice": e / 9} for i in range(1, 6) for e in (0, 1, 1, 2)
     ]
     write(tmp_path / "curves.csv", curve)
-    yield module
-    del sys.modules["tables"]
+    return loaded("table_evidence")
 
 
 def write(path, rows):
@@ -77,7 +74,7 @@ def test_an_epoch_that_was_written_twice_counts_once(tables):
     assert tables.curves()["1"] == [(0.0, 0.0), (0.1, pytest.approx(1 / 9)), (0.2, pytest.approx(2 / 9))]
 
 
-def test_figures_are_drawn(tables, tmp_path):
+def test_figures_are_drawn(tables, loaded, tmp_path):
     plots = loaded("plots")
     rows = tables.evidence_rows()
     plots.by_method(rows, tmp_path / "dice.svg")
@@ -88,3 +85,71 @@ def test_figures_are_drawn(tables, tmp_path):
     first = (tmp_path / "dice.svg").read_bytes()
     plots.by_method(rows, tmp_path / "dice.svg")
     assert (tmp_path / "dice.svg").read_bytes() == first
+
+
+def asked(**changes: str) -> dict:
+    return ROW | {"cell": "".join(changes.values()), "method": "clipseg/maple", "dice": "0.4"} | changes
+
+
+def test_another_set_comes_from_a_file_of_its_own(tables, tmp_path):
+    home = asked(data="cxr_covid", tested_on="cxr_covid", dice="0.3")
+    write(tmp_path / "home.csv", [home])
+    assert tables.compared().splitlines()[0] == "| Dice | ph2_skin | cxr_covid |"
+    assert "| clipseg/maple | 0.820 (0.720 to 0.920) | 0.300 |" in tables.compared()
+
+
+def test_a_grid_without_rows_says_so(tables, loaded):
+    questions = loaded("table_questions")
+    assert {make() for make in questions.TABLES.values()} == {questions.NOT_YET}
+
+
+def test_words(tables, loaded, tmp_path):
+    rich = [asked(train_prompt="p9", prompt=key, dice=d) for key, d in (("p9", "0.6"), ("shuffled:p9", "0.5"))]
+    write(
+        tmp_path / "prompts.csv", [*rich, asked(train_prompt="p0", prompt="p0", dice="0.1"), rich[0] | {"dice": "0.7"}]
+    )
+    lines = loaded("table_questions").prompts().splitlines()
+    assert lines[2] == "| ph2_skin | clipseg/maple | 0.100 | 0.820 (0.720 to 0.920) | 0.700 | 0.500 | - | p9 | 40 |"
+    assert lines[3] == "| ph2_skin | Otsu | - | 0.600 | - | - | - | - | 40 |"
+
+
+def test_another_hospital_and_few_images(tables, loaded, tmp_path):
+    questions = loaded("table_questions")
+    write(tmp_path / "shift.csv", [asked(tested_on="cvc_clinicdb", dice="0.41", n="612")])
+    assert "| clipseg/maple | 0.820 (0.720 to 0.920) | 0.410 | 57% | - | 612 |" in questions.shift()
+    write(tmp_path / "few.csv", [asked(train_images=n, dice=f"0.{n}") for n in ("14", "35")])
+    head, _, maple, otsu = questions.few().splitlines()
+    assert head == "| Dice on ph2_skin | 14 images | 35 images | test images |"
+    assert maple == "| clipseg/maple | 0.140 | 0.350 | 40 |" and otsu == "| Otsu | - | 0.600 | 40 |"
+
+
+def test_settings_stand_beside_the_published_one_of_the_same_budget(tables, loaded, tmp_path):
+    questions = loaded("table_questions")
+    write(tmp_path / "tune.csv", [asked(set="options.init=zero lr=1")])
+    lines = questions.TABLES["tune"]().splitlines()
+    assert [line.split(" | ")[2] for line in lines[2:]] == ["as published"] * 2 + ["init=zero lr=1", "-", "-"]
+    write(tmp_path / "tune.csv", [asked(set="lr=1", minutes_allowed="9")])
+    assert "as published" not in questions.TABLES["tune"]()
+
+
+def test_several_sets_at_once_in_turn_and_what_is_absent(tables, loaded, tmp_path):
+    questions = loaded("table_questions")
+    rows = [
+        asked(data="ph2_skin+busi", cell="both", tested_on=name, dice=d)
+        for name, d in (("ph2_skin", "0.5"), ("busi", "0.2"))
+    ]
+    rows += [
+        row | {"prompt": "absent:p1", "empty_share": share, "n": "10"}
+        for row, share in zip(rows, ("1", "0.5"), strict=True)
+    ]
+    rows += [row | {"data": "ph2_skin>busi", "cell": "turn", "dice": "0.1"} for row in rows[:2]]
+    write(tmp_path / "many.csv", rows)
+    assert "| clipseg/maple | one for each | 0.820 (0.720 to 0.920) | - |" in questions.many()
+    assert "| clipseg/maple | one for all, 1.5 min | 0.500 | 0.200 |" in questions.many()
+    assert "| clipseg/maple | ph2_skin, busi | none | another object's phrase | 75.0% | 20 |" in questions.absent()
+    turn = questions.forgetting().splitlines()
+    assert turn[3:6] == [
+        "| clipseg/maple | after ph2_skin | 0.820 (0.720 to 0.920) | - |",
+        "| clipseg/maple | then busi | 0.100 | 0.100 |",
+        "| clipseg/maple | all at once, 1.5 min | 0.500 | 0.200 |",
+    ]
