@@ -46,7 +46,7 @@ def prompts() -> str:
         data = group[0]["data"]
         lines += [_sentences(data, some[0]["method"], some) for some in each(group, "method")]
         lines += [[data, short(row["method"]), "-", dice([row]), *["-"] * 4, row["n"]] for row in beside(data)]
-    header = ["data", "method", "no words", "p1", "richest", "its words shuffled", "asked p1", "richest is", "images"]
+    header = ["data", "method", "no words", "p1", "richest", "another image's", "asked p1", "richest is", "images"]
     return table(header, lines) if lines else NOT_YET
 
 

@@ -79,7 +79,9 @@ def test_figures_are_drawn(tables, loaded, tmp_path):
     rows = tables.evidence_rows()
     plots.by_method(rows, tmp_path / "dice.svg")
     plots.learning(rows, tmp_path / "curves.svg")
-    for name in ("dice.svg", "curves.svg"):
+    plots.by_size(rows, tmp_path / "size.svg")
+    plots.by_images([row | {"train_images": n} for n in ("14", "35") for row in rows[1:2]], tmp_path / "few.svg")
+    for name in ("dice.svg", "curves.svg", "size.svg", "few.svg"):
         text = (tmp_path / name).read_text()
         assert "</svg>" in text and "ph2_skin" in text and "dc:date" not in text
     first = (tmp_path / "dice.svg").read_bytes()
