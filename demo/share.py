@@ -10,6 +10,7 @@ import numpy as np
 from ..deploy.engines.ort import OnnxRuntime
 from ..deploy.manifest import Manifest
 from ..deploy.pixels import to_input
+from ..deploy.wire import check_own_weights
 
 FILE, OUTPUT = "adapter_share.onnx", "adapter_share"
 
@@ -22,6 +23,7 @@ def shares(folder: Path, manifest: Manifest, image: np.ndarray, threads: int | N
     if not (folder / FILE).is_file():
         return None
     given = {"pixel_values": to_input(image, manifest.image_size, manifest.mean, manifest.std)[None]}
+    check_own_weights(folder / FILE)
     with OnnxRuntime(folder / FILE, threads) as part:
         (share,) = part.run(given)[OUTPUT]
     side = round(share.shape[1] ** 0.5)

@@ -12,6 +12,7 @@ from .engines.protocol import Arrays, Engine, Kind, Part
 from .errors import EngineError
 from .flow import PARTS
 from .manifest import Manifest
+from .wire import check_own_weights
 
 AUTO = "auto"
 # In the order in which `auto` prefers them.
@@ -57,14 +58,16 @@ def open_engines(
     """Open every part of a bundle with one engine.
 
     Raises:
-        EngineError: an unknown or absent engine, or a part it cannot open.
+        EngineError: an unknown or absent engine, a part it cannot open, or one whose weights lie in other files.
     """
     kind = ENGINES[choose_engine(engine, folder, manifest)]
     opened: dict[str, Engine] = {}
     with ExitStack() as undo:
         for part in PARTS:
             if manifest.parts[part]:
-                opened[part] = kind.open(Part(Path(folder), manifest, part, threads))
+                wanted = Part(Path(folder), manifest, part, threads)
+                check_own_weights(wanted.path)
+                opened[part] = kind.open(wanted)
                 undo.callback(opened[part].close)
         undo.pop_all()
     return opened

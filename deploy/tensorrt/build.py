@@ -12,6 +12,7 @@ from ..files import atomic_write, sha256
 from ..flow import PARTS
 from ..manifest import Manifest
 from ..stats import paired_ratio
+from ..wire import check_own_weights
 from . import answers, library, plugins, remedies, timing_cache
 from .budget import MIB, Budget, budget
 from .compile import compile_engine, order_of
@@ -150,6 +151,8 @@ def _site(folder: Path, options: Options, say: Say, tell: Tell, trt: Any, cuda: 
     manifest = Manifest.load(folder)
     trt, cuda = library.check(trt) if trt else library.load(), cuda or Cuda()
     check_opset(trt, manifest)
+    for name in filter(None, manifest.parts.values()):
+        check_own_weights(folder / name)
     device = cuda.device()
     here = Here(device.name, device.capability, trt.__version__)
     allowed = budget(device.memory, cuda.free(), options.workspace_mib, options.level)
