@@ -11,17 +11,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from transformers import CLIPSegForImageSegmentation
 
 from vlseg.train.models.grafts import learning_parameters, trained_parameters
 from vlseg.train.models.methods import METHODS, TUNEVLSEG, build_model
 from vlseg.train.models.sam.lga import LgaOptions, places_of
+from vlseg.train.models.sizes import config_of
+from vlseg.train.recipe import load_recipe
 
 PAGE = Path(__file__).parent / "papers.md"
 HEAD = """# The papers' figures that need no weights
 
-Counts, sizes and shapes that the three papers print, or that their released code has, and ours beside them. Made by
-`python docs/papers.py` from the models themselves, held by `tests/test_papers_docs.py`. Counts in millions are compared
-at the digits that are printed. What needs weights and data is `vlseg reproduce` ([reproduce.md](reproduce.md)).
+Counts, sizes, shapes and settings that the three papers print, or that their released code has, and ours beside them.
+Made by `python docs/papers.py` from the models and recipes themselves, held by `tests/test_papers_docs.py`. Counts in
+millions are compared at the digits that are printed. What needs weights and data is `vlseg reproduce`
+([reproduce.md](reproduce.md)).
 """
 NO_SUCH = "not built"
 
@@ -33,8 +37,8 @@ class Figure(NamedTuple):
     """
 
     what: str
-    published: int | str
-    ours: Callable[[], int] | None
+    published: float | str
+    ours: Callable[[], float] | None
     why: str = ""
 
 
@@ -88,6 +92,32 @@ def mask_side() -> int:
         return one.decode(image, torch.zeros(1, 2, image.shape[-1])).shape[-1]
 
 
+@functools.cache
+def library(refined: bool) -> Any:
+    """Return the library's own CLIPSeg, of which ours leaves out what never reaches a mask."""
+    with torch.device("meta"):
+        return CLIPSegForImageSegmentation(config_of("base" if refined else "rd64"))
+
+
+def of_library(path: str, refined: bool = True) -> int:
+    """Return how many parameters a sub-module of the library's CLIPSeg has."""
+    return sum(p.numel() for p in library(refined).get_submodule(path).parameters())
+
+
+def settings(recipe: str, published: dict[str, float]) -> list[Figure]:
+    """Return a figure for each published field of a recipe, ours being what `vlseg train --recipe` sets."""
+    name = recipe.partition("/")[2]
+    return [
+        Figure(f"{name}: {field.replace('_', ' ')}", value, functools.partial(setting, recipe, field))
+        for field, value in published.items()
+    ]
+
+
+def setting(recipe: str, field: str) -> float:
+    """Return a field of a shipped recipe."""
+    return getattr(load_recipe(recipe), field)
+
+
 def in_lga(name: str, axis: int) -> int:
     """Return one axis of a weight of LGA's first fusion module."""
     return model("sam/lga").fusions["0"].get_parameter(name).shape[axis]
@@ -98,7 +128,20 @@ def learners() -> list[str]:
     return [name for name, one in METHODS.items() if one.paper == TUNEVLSEG and not name.startswith("clipseg/decoder")]
 
 
-SA, DA = "shallow adapters (SA)", "dense adapters (DA)"
+# what the papers and their configurations say of the training
+ADAPTERS: dict[str, float] = {
+    "weight_decay": 1e-3, "batch_size": 32, "max_epochs": 200, "min_epochs": 10, "patience": 20, "min_delta": 1e-4,
+    "clip_norm": 0.5, "plateau_factor": 0.3, "plateau_patience": 5, "dice_weight": 1.5, "ce_weight": 1.0,
+}  # fmt: skip
+LEARNERS: dict[str, float] = {
+    "lr": 2e-4, "weight_decay": 0, "batch_size": 32, "max_epochs": 20, "min_epochs": 10, "patience": 12,
+    "min_delta": 1e-4, "clip_norm": 0, "plateau_factor": 0.2, "plateau_patience": 5, "dice_weight": 1.0,
+    "ce_weight": 0.2, "seed": 12345,
+}  # fmt: skip
+REPORTS: dict[str, float] = {
+    "lr": 1e-4, "weight_decay": 1e-3, "batch_size": 2, "max_epochs": 50, "warmup_steps": 1000, "dice_weight": 0.5,
+    "ce_weight": 0.5, "seed": 666,
+}  # fmt: skip
 FIGURES: dict[str, list[Figure]] = {
     "VLSM-Adapter (arXiv 2405.06196)": [
         Figure(
@@ -129,6 +172,32 @@ FIGURES: dict[str, list[Figure]] = {
             "As the paper means it all of them get one; with `fidelity = \"released\"` those that get none are silent "
             "here too (`tests/train/models/test_san.py`).",
         ),
+        *(
+            Figure(f"CLIPSeg's {what}", published, functools.partial(of_library, path))
+            for what, path, published in (
+                ("image encoder", "clip.vision_model", 85_799_424),
+                ("text encoder", "clip.text_model", 63_165_952),
+                ("reductions", "decoder.reduces", 147_648),
+                ("decoder layers", "decoder.layers", 843_456),
+                ("mask head", "decoder.transposed_convolution", 70_241),
+            )
+        ),
+        *(
+            Figure(f"CRIS's {what}", published, functools.partial(part, path, "cris/full"))
+            for what, path, published in (
+                ("image encoder", "clip.visual", 40_416_096),
+                ("neck", "neck", 24_142_336),
+                ("decoder", "decoder", 12_631_552),
+                ("projector", "proj", 5_968_897),
+            )
+        ),
+        Figure("SAN's mask heads", 1_303_554, lambda: part("masks", "san/adapter")),
+        Figure("SAN's fusions", 744_384, lambda: part("side.fusions", "san/adapter")),
+        *settings("vlsm-adapter/dense-vl", {"lr": 1e-3} | ADAPTERS),
+        *settings("vlsm-adapter/shallow-vlc", {"lr": 3e-4}),
+        *settings("vlsm-adapter/decoder", {"lr": 1e-3}),
+        *settings("vlsm-adapter/cris-full", {"lr": 1e-4}),
+        *settings("vlsm-adapter/san", {"lr": 3e-4}),
         Figure("input of CLIPSeg, pixels", 352, lambda: model("clipseg/dense-vl").image_size),
         Figure("input of CRIS, pixels", 416, lambda: model("cris/full").image_size),
         Figure("input of SAN, pixels", 640, lambda: model("san/adapter").image_size),
@@ -173,6 +242,10 @@ FIGURES: dict[str, list[Figure]] = {
             "learnable upsampler of CRIS", 34_370,
             lambda: trained("cris/coop", upsampler=True) - trained("cris/coop"),
         ),
+        Figure("mask head of CLIPSeg rd64", 16_385, lambda: of_library("decoder.transposed_convolution", False)),
+        *settings("tunevlseg/maple", LEARNERS),
+        *settings("tunevlseg/decoder", {"lr": 2e-4, "weight_decay": 1e-3, "batch_size": 128, "max_epochs": 40}),
+        *settings("tunevlseg/cris-full", {"lr": 5e-5, "weight_decay": 1e-3, "batch_size": 128, "max_epochs": 40}),
         Figure("CLIPSeg rd64 end-to-end, released code", 1_073_153, lambda: trained("clipseg/decoder", "rd64")),
     ],
     "LGA (MICCAI 2024)": [
@@ -200,6 +273,11 @@ FIGURES: dict[str, list[Figure]] = {
             lambda: idle() - idle(text_tokens="all"),
         ),
         Figure("of the decoder, without gradient", 132_612 + 419_424, lambda: idle(text_tokens="all")),
+        Figure("SAM's image encoder", 89_670_912, lambda: part("library.vision_encoder", "sam/decoder")),
+        Figure("its neck", 787_456, lambda: part("library.vision_encoder.neck", "sam/decoder")),
+        Figure("SAM's mask decoder", 4_058_340, lambda: part("library.mask_decoder", "sam/decoder")),
+        Figure("an attention", 295_968, lambda: part("fusions.0.injector.attention", "sam/lga")),
+        *settings("lga/paper", REPORTS),
         Figure("inner width of the attentions", 96, lambda: in_lga("injector.attention.query.weight", 0)),
         Figure("hidden width of the MLPs", 192, lambda: in_lga("injector.mlp.down.weight", 0)),
         Figure("input, pixels", 1024, lambda: model("sam/lga").image_size),
@@ -212,15 +290,20 @@ FIGURES: dict[str, list[Figure]] = {
 def line(figure: Figure) -> list[str]:
     """Return a figure's cells: what, published, ours, difference."""
     ours = None if figure.ours is None else figure.ours()
-    published = figure.published if isinstance(figure.published, str) else f"{figure.published:,}"
+    published = figure.published if isinstance(figure.published, str) else shown(figure.published)
     if ours is None:
         return [figure.what, published, NO_SUCH, "-"]
-    return [figure.what, published, f"{ours:,}", difference(figure.published, ours)]
+    return [figure.what, published, shown(ours), difference(figure.published, ours)]
 
 
-def difference(published: int | str, ours: int) -> str:
+def shown(number: float) -> str:
+    """Return a count with its thousands, any other number as short as it goes."""
+    return f"{number:,}" if isinstance(number, int) else f"{number:g}"
+
+
+def difference(published: float | str, ours: float) -> str:
     """Return ours minus what was published, at the digits of it: 0, or a signed number."""
-    if isinstance(published, int):
+    if not isinstance(published, str):
         return f"{ours - published:+,}" if ours != published else "0"
     digits = published.removesuffix(" M")
     places = len(digits.partition(".")[2])
