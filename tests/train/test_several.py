@@ -43,6 +43,8 @@ def test_each_folder_has_its_figures_and_the_mean_decides(pair, tmp_path, nano):
     assert info["metrics"]["test"]["sets"]["dots"]["n"] == 2
     assert info == json.loads((tmp_path / "run" / "run.json").read_text())
     load_run(tmp_path / "run")
+    card = (tmp_path / "run" / "MODEL_CARD.md").read_text()
+    assert f"| test, dots | 2 | {info['metrics']['test']['sets']['dots']['dice']:.3f} |" in card
 
 
 def test_drawn_by_sets_each_counts_the_same():
@@ -79,6 +81,7 @@ def test_a_run_starts_from_another(pair, tmp_path, nano):
     assert all(torch.allclose(one[name], two[name], atol=1e-6) for name in one)
     third = fit(recipe.replace(start=str(tmp_path / "second")), pair[0], tmp_path / "third", say=silent)
     assert third["learned"] == ["shapes", "dots"]
+    assert "Learned before, in turn: shapes, dots." in (tmp_path / "third" / "MODEL_CARD.md").read_text()
 
 
 def test_what_cannot_be_started_from_is_refused_before_anything_is_written(pair, tmp_path, nano):

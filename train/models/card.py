@@ -4,7 +4,7 @@ It is made of what `run.json` and the manifest say, and holds nothing private: n
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import ModelCardData
@@ -76,11 +76,12 @@ def _what(info: Mapping[str, Any]) -> list[str]:
 def _data(info: Mapping[str, Any]) -> list[str]:
     images = info.get("images", {})
     counts = ", ".join(f"{count:,} {split}" for split, count in images.items()) or "not recorded"
-    prompt = _plain(str(info.get("prompt", "not recorded")))
+    prompt, learned = _plain(str(info.get("prompt", "not recorded"))), info.get("learned", [])
     return [
         "## Data",
         "",
         f"- Data set: {_name(info)}. Images: {counts}.",
+        *(["- Learned before, in turn: " + ", ".join(map(_plain, learned)) + "."] if learned else []),
         f"- Asked with the prompt key `{prompt}` of the data set's annotations.",
         "",
     ]
@@ -93,11 +94,18 @@ def _metrics(info: Mapping[str, Any]) -> list[str]:
     lines = [
         f"| {_plain(split)} | {_count(one, info, split)} | {_figure(one, 'dice')} | {_figure(one, 'iou')} | "
         f"{_figure(one, 'hd95', 1)} |"
-        for split, one in metrics.items()
+        for split, one in _by_folder(metrics)
     ]
     threshold = f"Masks are cut at probability {info.get('threshold', 0.5)}, chosen on the validation images."
     head = ["| images | n | Dice | IoU | HD95, px |", "| --- | --- | --- | --- | --- |"]
     return ["## Metrics", "", "Means at the images' original size.", "", *head, *lines, "", threshold, ""]
+
+
+def _by_folder(metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield each split with its metrics, and behind it each data folder of it where there are several."""
+    for split, one in metrics.items():
+        yield split, one
+        yield from ((f"{split}, {name}", own) for name, own in one.get("sets", {}).items())
 
 
 def _bundle(manifest: Manifest) -> list[str]:
