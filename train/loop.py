@@ -112,13 +112,19 @@ class Fit(lightning.LightningModule):
         self._set_sums = torch.zeros(len(self.sets), 2, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, step: int) -> None:
-        """Add up loss, Dice and IoU of the images of this process that count."""
+        """Add up loss, Dice and IoU of the images of this process that count; UserError for a loss that is no number."""
         mine, _ = self.val_order.share(step)
         logits, masks = self.logits_of(batch)[:mine], batch.mask[:mine]
         if not mine:
             return
         dice, iou = overlap(logits > 0, masks > 0.5)
         loss = self.loss(logits, masks).double() * mine
+        if not torch.isfinite(loss):
+            raise Diverged(
+                f"the validation loss is {loss.item()} after epoch {self.current_epoch} (batch {step}: "
+                f"{', '.join(batch.names[:mine])}): the weights diverged, lower lr, or look at these files; the last "
+                "whole epoch is kept for a resume"
+            )
         self._val_sums += torch.stack([loss, dice.sum(), iou.sum(), torch.tensor(mine, device=loss.device)])
         for name, own in zip(batch.names if self.sets else (), dice, strict=False):
             self._set_sums[self.sets.index(set_of(name))] += torch.stack([own, torch.ones_like(own)])
