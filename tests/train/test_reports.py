@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vlseg.deploy.errors import UserError
+from vlseg.train.absent import OBJECTS
 from vlseg.train.fit import fit
 from vlseg.train.models.methods import build_model
 from vlseg.train.recipe import Recipe
@@ -57,14 +58,17 @@ def test_a_sentence_that_was_not_prepared_is_encoded_and_not_written(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_training_with_the_file_is_training_without(shapes, tmp_path):
+@pytest.mark.parametrize("negatives", [0.0, 0.5])
+def test_training_with_the_file_is_training_without(shapes, tmp_path, negatives):
     path = tmp_path / "reports.safetensors"
     recipe = Recipe(method="sam/lga", size="nano", batch_size=5, max_epochs=2, min_epochs=1, prompt="p2", seed=0)
+    recipe = recipe.replace(negatives=negatives)
     said = []
     fit(recipe, shapes, tmp_path / "without", say=quiet)
     fit(recipe.replace(reports=str(path)), shapes, tmp_path / "with", say=said.append)
     fit(recipe.replace(reports=str(path), seed=1), shapes, tmp_path / "later", say=said.append)
     assert sum("sentences, kept in" in line for line in said) == 1
+    assert len(load_file(path)) >= 3 + bool(negatives) * len(OBJECTS)
     states = [load_file(tmp_path / name / "trained.safetensors") for name in ("with", "without")]
     for name, tensor in states[0].items():
         torch.testing.assert_close(tensor, states[1][name], rtol=1e-4, atol=1e-5)
