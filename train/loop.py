@@ -112,7 +112,7 @@ class Fit(lightning.LightningModule):
         self._set_sums = torch.zeros(len(self.sets), 2, dtype=torch.float64, device=self.device)
 
     def validation_step(self, batch: Batch, step: int) -> None:
-        """Add up loss, Dice and IoU of the images of this process that count; UserError for a loss that is no number."""
+        """Add up loss, Dice and IoU of the images of this process that count; UserError for a loss of NaN."""
         mine, _ = self.val_order.share(step)
         logits, masks = self.logits_of(batch)[:mine], batch.mask[:mine]
         if not mine:
