@@ -30,6 +30,7 @@ class Absent:
     def __init__(self, folders: Mapping[str, Sequence[Sample]], key: str) -> None:
         """`folders` are the samples of each by its name; of the others' sentences, those of the prompt `key` are used.
 
+        A folder without that key lends none.
         A folder alone, called anything, has `OBJECTS`.
         """
         kinds = {name: _kind(samples) for name, samples in folders.items()}
@@ -64,5 +65,6 @@ def _kind(samples: Sequence[Sample]) -> frozenset[str]:
 
 
 def _positive(samples: Sequence[Sample], key: str) -> set[str]:
-    texts = {text for sample in samples for text in sentences(sample, key)}
+    spoken = (sample for sample in samples if key == RANDOM or key in sample.prompts)
+    texts = {text for sample in spoken for text in sentences(sample, key)}
     return {text for text in texts if words(text) and not text.lower().startswith("no ")}

@@ -36,6 +36,11 @@ def test_another_folders_words_never_those_of_the_same_object():
     assert absent.sentence("skin", "s0", 7) == absent.sentence("skin", "s0", 7)
 
 
+def test_a_folder_without_the_key_lends_nothing():
+    absent = Absent(FOLDERS | {"cells": samples({"p1": "nuclei"})}, "p2")
+    assert "nuclei" not in absent.sentences() and "one round polyp" in absent.sentences()
+
+
 def test_a_folder_alone_has_the_list():
     absent = Absent({"": FOLDERS["busi"]}, "p1")
     said = {absent.sentence("", name) for name in map(str, range(300))}
