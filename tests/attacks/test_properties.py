@@ -26,9 +26,9 @@ FEW = settings(max_examples=60)
 SIDES = st.tuples(st.integers(1, 60), st.integers(1, 60))
 PICTURES = SIDES.flatmap(lambda side: arrays(np.uint8, (*side, 3)))
 MASKS = SIDES.flatmap(lambda side: arrays(bool, side))
-TEXTS = st.text(max_size=200) | st.lists(st.sampled_from(["polyp", "red", "a", "aa", " ", "\n", "<|endoftext|>"])).map(
-    " ".join
-)
+WORDS = st.sampled_from(["polyp", "red", "a", "aa", " ", "\n", "<|endoftext|>"])
+TEXTS = st.text(max_size=200) | st.lists(WORDS).map(" ".join)
+LOGITS = st.tuples(st.integers(1, 20)).map(lambda n: n * 2)
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 
 
