@@ -54,6 +54,41 @@ def compared() -> str:
     return table(["Dice", *sets], lines)
 
 
+def main_methods() -> str:
+    """The same, of the methods that were run on several data sets."""
+    found = evidence_rows()
+    sets = sets_in(found)
+    seen = {
+        method: {row["data"] for row in found if row["method"] == method} for method in (r["method"] for r in found)
+    }
+    methods = [method for method, data in seen.items() if len(data) > 1]
+    lines = [[short(method), *(_cell(found, method, data, "dice", 3) for data in sets)] for method in methods]
+    return table(["Dice", *sets], lines)
+
+
+def learned() -> str:
+    """How far each method's validation Dice rises on the smallest set, above that of its frozen model.
+
+    Where a backbone has no frozen row, above the first epoch's, which is behind some training already.
+    """
+    found = [row for row in evidence_rows() if row["data"] == SETS[0] and row["trained_parameters"] not in ("", "0")]
+    lines = []
+    for method in dict.fromkeys(row["method"] for row in found):
+        own = [row for row in found if row["method"] == method]
+        starts, ends = [_start(row) for row in own], [float(row["val_dice"]) for row in own]
+        rises = [end - start for start, end in zip(starts, ends, strict=True)]
+        # a frozen model is the same whatever the seed
+        lines.append([short(method), *map(ranged, (starts[:1] if len(set(starts)) == 1 else starts, ends, rises))])
+    return table(["method", "start", "best", "rise"], lines)
+
+
+def _start(row: Row) -> float:
+    """Return the validation Dice that a run began with."""
+    room = row["method"].partition("/")[0]
+    same = [other for other in evidence_rows() if (other["data"], other["method"]) == (row["data"], f"{room}/frozen")]
+    return float(same[-1]["val_dice"]) if same else curves()[row["cell"]][0][1]
+
+
 def cost() -> str:
     """What each method trains, how fast it gets there, and IoU and HD95, on the smallest set."""
     found = [row for row in evidence_rows() if row["data"] == SETS[0]]
@@ -84,4 +119,10 @@ def _cell(found: list[Row], method: str, data: str, figure: str, digits: int) ->
     return ranged([float(row[figure]) for row in found if (row["method"], row["data"]) == (method, data)], digits)
 
 
-TABLES = {"against-full": against_full, "cost": cost, "evidence": compared}
+TABLES = {
+    "against-full": against_full,
+    "cost": cost,
+    "evidence-main": main_methods,
+    "learned": learned,
+    "evidence": compared,
+}

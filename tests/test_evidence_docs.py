@@ -155,3 +155,28 @@ def test_several_sets_at_once_in_turn_and_what_is_absent(tables, loaded, tmp_pat
         "| clipseg/maple | then busi | 0.100 | 0.100 |",
         "| clipseg/maple | all at once, 1.5 min | 0.500 | 0.200 |",
     ]
+
+
+def test_a_rise_is_above_the_first_epoch_or_the_frozen_model(tables, tmp_path):
+    assert "| clipseg/full | 0.000 | 0.500 | 0.500 |" in tables.learned()
+    frozen = ROW | {
+        "cell": "f",
+        "method": "clipseg/frozen",
+        "trained_parameters": "0",
+        "val_dice": "0.2",
+        "dice": "0.3",
+    }
+    write(tmp_path / "evidence.csv", [*tables.rows("evidence"), frozen | {"weights_hash": "new"}])
+    assert "| clipseg/full | 0.200 | 0.500 | 0.300 |" in tables.learned() and "frozen" not in tables.learned()
+    assert "| clipseg/maple | 0.200 | 0.500 (0.500 to 0.500) | 0.300 (0.300 to 0.300) |" in tables.learned()
+
+
+def test_the_short_table_holds_what_was_run_on_several_sets(tables, tmp_path):
+    assert tables.main_methods().splitlines()[2:] == []
+    more = ROW | {"cell": "m", "method": "clipseg/full", "data": "busi", "tested_on": "busi", "dice": "0.4"}
+    write(tmp_path / "evidence.csv", [*tables.rows("evidence"), more])
+    assert tables.main_methods().splitlines() == [
+        "| Dice | ph2_skin | busi |",
+        "| --- | --- | --- |",
+        "| clipseg/full | 0.900 | 0.400 |",
+    ]
