@@ -3,6 +3,10 @@
 Rescale, then window, then inversion for MONOCHROME1; colour through pydicom. Nothing about the patient is kept.
 """
 
+import struct
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +21,8 @@ from .dicom_facts import Voi, rescale_of, spacing_of, voi_of
 from .picture import Picture, Pictures
 
 SUFFIXES = frozenset({".dcm", ".dicom"})
+SPOILT = (AttributeError, LookupError, ValueError, TypeError, RuntimeError, OSError, ArithmeticError, AssertionError)
+SPOILT += (EOFError, MemoryError, struct.error, zlib.error)
 _PREAMBLE, _MAGIC = 128, b"DICM"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
@@ -35,12 +41,10 @@ def read_dataset(path: Path | str) -> Any:
         UserError: pydicom absent, not DICOM, cut off, without pixels, or a picture above Pillow's size guard.
     """
     pydicom = load("pydicom", "medical", "DICOM")
-    try:
+    with _reading(path, pydicom.errors.InvalidDicomError):
         data = pydicom.dcmread(path)
         rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
         modality = str(data.get("Modality") or "no modality")
-    except (pydicom.errors.InvalidDicomError, OSError, ValueError, EOFError, AttributeError, KeyError) as error:
-        raise UserError(f"cannot read {path} as DICOM ({error}): damaged, or no DICOM; export it again") from error
     if not rows * columns or not any(name in data for name in _PIXELS):
         raise UserError(f"{path} is DICOM without pixels ({modality}), expected an image: choose another file")
     # Pillow warns at its guard and refuses at twice that; here is one picture, decoded by another library.
@@ -59,11 +63,28 @@ def open_dicom(path: Path | str, window: Window | None = None) -> Pictures:
             photometric interpretation, damaged pixels, NaN, or a window for a picture in colour.
     """
     data = read_dataset(path)
-    count = int(data.get("NumberOfFrames") or 1)
+    with _reading(path):
+        count = int(data.get("NumberOfFrames") or 1)
     return Pictures(Path(path), "dicom", count, partial(_picture, data, Path(path), window), data)
 
 
+@contextmanager
+def _reading(path: Path | str, *more: type[Exception]) -> Iterator[None]:
+    """Turn whatever a spoilt data set makes of pydicom, or of a number that is none, into one sentence."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (*SPOILT, *more) as error:
+        raise UserError(f"cannot read {path} as DICOM ({error}): damaged, or no DICOM; export it again") from error
+
+
 def _picture(data: Any, path: Path, window: Window | None, index: int) -> Picture:
+    with _reading(path):
+        return _seen(data, path, window, index)
+
+
+def _seen(data: Any, path: Path, window: Window | None, index: int) -> Picture:
     values = _decode(data, path, index)
     photometric = str(data.get("PhotometricInterpretation") or "")
     if values.ndim == 3:
@@ -87,9 +108,9 @@ def _decode(data: Any, path: Path, index: int) -> np.ndarray:
         if data.get("PhotometricInterpretation") == "PALETTE COLOR":
             return tools.apply_color_lut(values, data)
         return values
-    except (AttributeError, KeyError, ValueError, TypeError, NotImplementedError, RuntimeError, OSError) as error:
+    except SPOILT as error:
         syntax = getattr(getattr(data, "file_meta", None), "TransferSyntaxUID", None)
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"cannot decode the pixels of {path} (transfer syntax {getattr(syntax, 'name', syntax)}; {reason}): "
             "save it uncompressed"

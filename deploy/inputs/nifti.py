@@ -4,6 +4,7 @@ Slices are axial of the closest anatomical orientation, seen from the feet: the 
 right is on the left.
 """
 
+import struct
 import zlib
 from functools import partial
 from pathlib import Path
@@ -55,7 +56,8 @@ def open_nifti(path: Path | str, window: Window | None = None) -> Pictures:
 def read_volume(path: Path | str) -> Volume:
     """Return a volume, float32; errors as `open_nifti`."""
     nibabel = load("nibabel", "medical", "NIfTI")
-    damaged = (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError, zlib.error)
+    damaged = (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError, zlib.error, struct.error)
+    damaged += (OSError, EOFError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, MemoryError)
     try:
         image = nibabel.load(path)
         shape = (*image.shape, 1, 1)[:3] if len(image.shape) < 3 else tuple(image.shape)
@@ -72,8 +74,11 @@ def read_volume(path: Path | str) -> Volume:
         raise UserError(f"cannot read {path} as NIfTI ({error}): it is damaged, or no NIfTI; save it again") from error
     if not np.isfinite(values).all():
         raise UserError(f"{path} holds NaN or infinite values, expected finite gray values: clean it first")
-    orientation = nibabel.io_orientation(image.affine)
-    unit = _TO_MM.get(image.header.get_xyzt_units()[0], 1.0)
+    try:
+        orientation = nibabel.io_orientation(image.affine)
+        unit = _TO_MM.get(image.header.get_xyzt_units()[0], 1.0)
+    except damaged as error:
+        raise UserError(f"cannot read the axes of {path} ({error}): it is damaged; save it again") from error
     zooms = [float(zoom) * unit for zoom in (*image.header.get_zooms(), 1.0, 1.0)[:3]]
     if sorted(orientation[:, 0].tolist()) != [0, 1, 2]:
         raise UserError(f"{path} does not say which way its axes point (a singular affine): write its affine anew")
