@@ -3,6 +3,7 @@
 UserError
   BundleError   a bundle that is damaged, foreign or of another schema
   EngineError   an engine that is not here or cannot run this bundle
+    NotANumber  an engine that answers with NaN or infinity
 """
 
 
@@ -16,3 +17,7 @@ class BundleError(UserError):
 
 class EngineError(UserError):
     """An engine that is absent or cannot run what it was given."""
+
+
+class NotANumber(EngineError):
+    """An engine whose answer is NaN or infinity."""

@@ -17,7 +17,7 @@ from .cache import Cache
 from .classes import class_map
 from .clean import KEEP, Clean
 from .engine import AUTO, Arrays, Engine, open_engines
-from .errors import EngineError, UserError
+from .errors import NotANumber, UserError
 from .fixed import by_prompt, read_fixed
 from .flow import GIVEN, Flow
 from .manifest import Manifest
@@ -232,11 +232,11 @@ class Segmenter:
         """Run `image`, `text` or `decoder` alone, every input and output by its name and batch first.
 
         Raises:
-            EngineError: NaN or infinity in the logits.
+            NotANumber: NaN or infinity in the logits.
         """
         out = self._engines[part].run({**inputs, **self._weights.get(part, {})})
         if part == "decoder" and not np.isfinite(out["logits"]).all():
-            raise EngineError(f"{self.manifest.name} on {self.engine} answered with NaN: try another engine or fp32")
+            raise NotANumber(f"{self.manifest.name} on {self.engine} answered with NaN: try another engine or fp32")
         return out
 
     def engine_of(self, part: str) -> Engine:

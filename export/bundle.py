@@ -12,7 +12,7 @@ import onnx
 import torch
 
 from ..deploy.drawn import Case, draw_cases, with_prompts
-from ..deploy.errors import UserError
+from ..deploy.errors import EngineError, NotANumber, UserError
 from ..deploy.files import atomic_folder, atomic_write
 from ..deploy.manifest import MANIFEST, Manifest, fixed_file
 from ..deploy.parity import certify, refusal
@@ -25,15 +25,18 @@ from ..train.models.runs import load_run
 from .calibration import read_pictures
 from .choose import Folds, choose_down
 from .graph import OPSET, axes_of, to_onnx
+from .islands import Chosen, choose_halves, too_dear
+from .judge import Picture
 from .parity import cases_from, torch_segmenter
 from .parts import FILES, sources_of, tokens
 from .precision import PRECISIONS, check_calibration, check_precision, in_precision
 from .prepare import Prepared, prepare
-from .quantize_choose import Picture, quantize_bundle
+from .quantize_choose import quantize_bundle
 from .targets import build_engines, check_target, finish
 
 Progress = Callable[[str], None]
 TOKENIZER = "tokenizer.json"
+WAY_OUT = "export with --precision fp32"
 _COUNTS = ("trained_parameters",)
 _LIBRARIES = ("vlseg", "torch", "transformers", "onnx", "onnxscript", "tokenizers", "numpy")
 
@@ -113,9 +116,10 @@ def export_model(
     an eight-bit precision is calibrated on.
     """
     options, tell = options or Options(), progress or _silent
+    named = {**info, "name": Path(out).resolve().name}
     check_calibration(options.precision, bool(pictures))
     with atomic_folder(out, MANIFEST, overwrite) as folder:
-        manifest = pack(model, {**info, "name": Path(out).resolve().name}, folder, options, tell)
+        manifest = pack(model, named, folder, options, tell)
         if bits := PRECISIONS[options.precision][1]:
             # drawn ones too: the certificate will ask for small objects, which the pictures may not have
             drawn = [(case.image, case.prompt) for case in with_prompts(draw_cases(seed=1), options.fixed_prompts)]
@@ -124,8 +128,14 @@ def export_model(
         tell("comparing the bundle with the model on 16 or more images")
         asked = with_prompts(cases or draw_cases(), options.fixed_prompts)
         trained = info.get("weights") != "random" and info["size"] != "nano"
-        with Segmenter.open(folder) as candidate:
-            parity = certify(torch_segmenter(model, candidate.manifest), candidate, asked, trained)
+        parity = _prove(model, folder, asked, trained)
+        if options.precision == "fp16" and (parity is None or too_dear(parity)):
+            tell("half costs too much somewhere: judging kinds of layers")
+            drawn = [(case.image, case.prompt) for case in with_prompts(draw_cases(seed=1), options.fixed_prompts)]
+            manifest = pack(model, named, folder, options, tell, lambda *made: choose_halves(*made, drawn, tell))
+            parity = _prove(model, folder, asked, trained)
+        if parity is None:
+            raise EngineError(f"the {options.precision} bundle answers with NaN, so nothing was written: {WAY_OUT}")
         if not parity["passed"]:
             raise UserError(refusal(parity, options.precision))
         engines = build_engines(options.target, folder, manifest, options.architectures, tell)
@@ -138,8 +148,27 @@ def export_model(
     return {"bundle": str(out), "parity": parity, **kept}
 
 
-def pack(model: Promptable, info: dict[str, Any], folder: Path, options: Options, tell: Progress) -> Manifest:
-    """Write parts, words and manifest into an existing `folder`, without the proof; return the manifest."""
+def _prove(model: Promptable, folder: Path, asked: Sequence[Case], trained: bool) -> dict[str, Any] | None:
+    """Return the certificate of a bundle; None where it answers with NaN."""
+    with Segmenter.open(folder) as candidate:
+        try:
+            return certify(torch_segmenter(model, candidate.manifest), candidate, asked, trained)
+        except NotANumber:
+            return None
+
+
+def pack(
+    model: Promptable,
+    info: dict[str, Any],
+    folder: Path,
+    options: Options,
+    tell: Progress,
+    choose: Callable[[Prepared, Manifest], Chosen] | None = None,
+) -> Manifest:
+    """Write parts, words and manifest into an existing `folder`, without the proof; return the manifest.
+
+    `choose` says what of each part is half, and what it found; without it all is, where the precision is.
+    """
     check_precision(options.precision)
     if options.fixed_prompts and model.text_depends_on_image:
         raise UserError(
@@ -156,17 +185,18 @@ def pack(model: Promptable, info: dict[str, Any], folder: Path, options: Options
         del files["text"]
     else:
         atomic_write(folder / TOKENIZER, model.tokenizer.json)
+    manifest = _manifest(model, info, options)
+    halves, judged = choose(prepared, manifest) if choose else ({}, [])
     sources = sources_of(prepared)
     for name, file in files.items():
         tell(f"exporting the {name} part in {options.precision}")
-        module = in_precision(sources[name].module, options.precision)
+        module = halves[name]() if name in halves else in_precision(sources[name].module, options.precision)
         graph = to_onnx(replace(sources[name], module=module))
         axes[name] = axes_of(graph)
         onnx.save(graph, folder / file)
-    manifest = _manifest(model, info, options)
     folds = [*({"fold": phrase} for phrase in prepared.done), *records]
     parts = {name: files.get(name) for name in FILES}
-    return replace(manifest, parts=parts, axes=axes, folds=folds).save(folder)
+    return replace(manifest, parts=parts, axes=axes, folds=folds, quantised=judged).save(folder)
 
 
 @torch.no_grad()

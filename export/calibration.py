@@ -7,7 +7,7 @@ from ..deploy.annotations import choose_prompt, read_split
 from ..deploy.drawn import draw_cases
 from ..deploy.errors import UserError
 from ..deploy.pixels import SUFFIXES, read_image
-from .quantize_choose import Picture
+from .judge import Picture
 
 COUNT = 16
 """Pictures; ranges change little with more, and every layer group is measured on all of them."""

@@ -14,6 +14,8 @@ pytest.importorskip("triton")
 from onnx import TensorProto, helper, numpy_helper
 
 from vlseg.deploy.errors import UserError
+from vlseg.deploy.manifest import Manifest
+from vlseg.deploy.segmenter import Segmenter
 from vlseg.export.functions import add_functions
 from vlseg.export.ptx import launches_of, pack_ptx, without_debug
 from vlseg.kernels import check, nodes
@@ -164,3 +166,29 @@ def test_named_kernels_keep_to_the_gate(node, width, rank):
     ((_, _, launch),) = launches_of(graph_of(node, bottleneck_sizes(width, rank)))
     rows = check.check((80, 87, 90, 120), launch.variants)
     assert [row for row in rows if not row["passed"]] == []
+
+
+@pytest.mark.slow
+def test_the_folder_for_a_jetson_brings_kernels_for_orin_and_thor(exported, door, picture, tmp_path):
+    """From the bundle through the door: the real compiler, the real wheel, the sealed copy."""
+    out = tmp_path / "spot.jetson"
+    said = door("deploy", exported[1], "--to", "jetson", out, "--json")
+    assert said.code == 0, said.err
+    report = json.loads(said.out)
+    assert report["kernels"] is True and "compiling" in said.err and "sm_110" in said.err
+    rows = json.loads((out / "bundle" / "ptx" / "kernels.json").read_text())
+    used = {
+        n.op_type for name in PARTS for n in onnx.load(out / "bundle" / name).graph.node if n.domain == nodes.DOMAIN
+    }
+    for arch in (87, 110):
+        own = [row for row in rows if row["arch"] == arch]
+        assert {row["node"] for row in own} == used
+        for row in own:
+            text = (out / "bundle" / row["ptx"]).read_text()
+            assert f".target {row['target']}" in text and check.assemble(text, row["target"], arch)[1] == 0
+    assert {row["arch"] for row in rows} == {87, 110}
+    assert {f"bundle/{row['ptx']}" for row in rows} <= set(report["files"])
+    assert "our kernels in `ptx/`" in (out / "README.md").read_text()
+    assert {row["ptx"] for row in rows} <= Manifest.load(out / "bundle").files.keys()
+    with Segmenter.open(out / "bundle") as copy, Segmenter.open(exported[1]) as original:
+        assert np.array_equal(copy.logits(picture, "spot"), original.logits(picture, "spot"))

@@ -10,8 +10,9 @@ from vlseg.deploy.segmenter import Segmenter
 from vlseg.export import targets
 from vlseg.export.bundle import Options, export, export_model
 from vlseg.export.calibration import COUNT, read_pictures
+from vlseg.export.judge import Cost, choose, most_of
 from vlseg.export.precision import PRECISIONS, check_calibration
-from vlseg.export.quantize_choose import Choice, Cost, Yard, _most, choose
+from vlseg.export.quantize_choose import Choice, Yard
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def test_nothing_is_kept_where_everything_hurts():
 def test_the_most_that_may_be_taken_is_found_by_halving(count):
     for most in range(count + 1):
         asked = []
-        assert _most(count, lambda n, most=most, asked=asked: asked.append(n) or n <= most) == most
+        assert most_of(count, lambda n, most=most, asked=asked: asked.append(n) or n <= most) == most
         assert len(asked) <= 1 + count.bit_length()
 
 
@@ -49,14 +50,13 @@ def test_a_part_runs_again_only_where_something_changed(exported, pictures):
     folder = exported[1]
     with Yard(folder, Manifest.load(folder), pictures) as yard:
         assert yard.cost({}) == Cost(1.0, 0.0)
-        assert len(yard.feeds("image")) == 3 and len(yard.feeds("text")) == 2
+        assert len(yard.judge.feeds("image")) == 3 and len(yard.judge.feeds("text")) == 2
         choice = Choice(yard, "int8")
         assert {part for part, _ in choice.groups} == {"image", "text"}
         changed = choice.parts([("text", "layer 0 mlp")])
         assert set(changed) == {"text"}
-        ran = []
-        run_part = yard._model.run_part
-        yard._model.run_part = lambda part, given: (ran.append(part), run_part(part, given))[1]
+        ran, engine_of = [], yard.judge._model.engine_of
+        yard.judge._model.engine_of = lambda part: (ran.append(part), engine_of(part))[1]
         yard.cost(changed)
         assert set(ran) == {"decoder"}
 

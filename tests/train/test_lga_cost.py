@@ -10,7 +10,6 @@ from vlseg.kernels import ops
 from vlseg.train import lga_cost
 from vlseg.train.models.methods import build_model
 
-
 MODULES = [
     f"{name}{how}"
     for name in ("modules, exact over naive", "exact modules over the encoder")
