@@ -11,6 +11,7 @@ import pytest
 
 from vlseg.deploy.errors import UserError
 from vlseg.train.datasets.convert import convert
+from vlseg.train.evidence_cell import run_cell
 from vlseg.train.published import table_of, tables
 from vlseg.train.recipe_files import RecipeFile
 from vlseg.train.reproduce import MINIATURE, Asked, cells_of, check_data, chosen, reproduce
@@ -75,14 +76,35 @@ def test_ours_beside_the_papers_and_nothing_is_trained_twice(converted, tmp_path
     assert reproduce(TABLE, converted("kvasir"), tmp_path / "out", asked, say=said.append) == found and not said
 
 
+def test_stopped_it_goes_on_and_another_column_may_be_asked_later(converted, tmp_path, monkeypatch):
+    asked = Asked(("bkai",), ("decoder",), (41, 42), "nano", QUICK, miniature=True)
+    ran: list[str] = []
+
+    def stopping(job, prompts, say):
+        ran.append(job.run.name)
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        return run_cell(job, prompts, say)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("vlseg.train.reproduce.run_cell", stopping)
+        reproduce(TABLE, converted("bkai"), tmp_path / "out", asked, say=silent)
+    said: list[str] = []
+    more = replace(asked, columns=("decoder", "shallow-vlc"))
+    found = reproduce(TABLE, converted("bkai"), tmp_path / "out", more, say=said.append)
+    told = [line.partition(": ")[2] for line in said if " of 4: bkai" in line]
+    assert told == ["bkai, decoder, seed 42", "bkai, shallow-vlc, seed 41", "bkai, shallow-vlc, seed 42"]
+    assert {row["column"] for row in found["rows"]} == {"decoder", "shallow-vlc"}
+
+
 def test_missing_sets_and_other_counts_are_told_in_one_sentence(converted, tmp_path):
-    table = chosen(table_of(TABLE), Asked(("kvasir", "bkai", "busi")))
+    table = chosen(table_of(TABLE), Asked(("kvasir", "dfu", "busi")))
     with pytest.raises(UserError) as told:
         check_data(table, converted("kvasir", "busi"))
     text = str(told.value)
     assert "kvasir has 8 train instead of 800, 1 val instead of 100, 1 test instead of 100 samples" in text
-    assert "bkai is missing" in text and "busi has 2 train instead of 624" in text and "--miniature" in text
-    with pytest.raises(UserError, match="bkai is missing") as told:
+    assert "dfu is missing" in text and "busi has 2 train instead of 624" in text and "--miniature" in text
+    with pytest.raises(UserError, match="dfu is missing") as told:
         check_data(table, converted("kvasir"), miniature=True)
     assert "instead of" not in str(told.value)
 
