@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 
-from table_evidence import RULES, evidence_rows, short
+from table_evidence import IMAGES, RULES, evidence_rows, short
 from table_rows import Row, ranged, rows, table
 
 NOT_YET = "No cell of this grid has been run yet."
@@ -115,7 +115,7 @@ def many() -> str:
     found = [row for row in newest("many") if row["prompt"] == "p1" and "+" in row["data"]]
     if not found:
         return NOT_YET
-    sets, lines = found[0]["data"].split("+"), []
+    sets, lines = list(dict.fromkeys(name for row in found for name in row["data"].split("+"))), []
     for group in each(found, "method"):
         method = group[0]["method"]
         lines.append([method, "one for each", *(dice(own(name, method)) for name in sets)])
@@ -125,7 +125,8 @@ def many() -> str:
 
 
 def _how(row: Row) -> str:
-    return f"{row['minutes_allowed']} min" + (f", {_said(row)}" if row["set"] else "")
+    images = f", {row['train_images']} images of each" if row["train_images"] != IMAGES else ""
+    return f"{row['minutes_allowed']} min{images}" + (f", {_said(row)}" if row["set"] else "")
 
 
 def _by_set(found: list[Row], sets: list[str]) -> list[str]:
