@@ -105,7 +105,11 @@ def _interval(row: Row) -> str:
 
 def lga() -> str:
     """What LGA's modules and a training step cost at the published size; the newest row of each."""
-    found = {(row["measurement"], row["image_size"], row["tokens"]): row for row in rows("lga")}
+    found = {
+        (row["measurement"], row["image_size"], row["tokens"]): row
+        for row in rows("lga")
+        if not row["measurement"].startswith("latency")
+    }
     lines = [
         [name, side, tokens or "-", _lga_value(row), f"{float(row['goal']):g}" if row["goal"] else "-"]
         for (name, side, tokens), row in found.items()
@@ -115,7 +119,7 @@ def lga() -> str:
 
 def _lga_value(row: Row) -> str:
     between = f" ({float(row['low']):.3g} to {float(row['high']):.3g})" if row["low"] else ""
-    return f"{float(row['value']):.3g}{between}" + ("" if row["unit"] == "ratio" else f" {row['unit']}")
+    return f"{float(row['value']):.4g}{between}" + ("" if row["unit"] == "ratio" else f" {row['unit']}")
 
 
 def lga_accuracy() -> str:
@@ -130,6 +134,33 @@ def lga_accuracy() -> str:
     return table(["data", "method", "set", "seed", "asked", "images", "Dice", "steps"], lines)
 
 
+def lga_sizes() -> str:
+    """Latency of LGA at each side of the picture, and at the tiny size the Dice of its cell; `-` where none was run."""
+    found = {(row["size"], row["image_size"], row["measurement"]): row for row in rows("lga")}
+    sides = [key[:2] for key in found if key[2] == "latency, one thread"]
+    arms = [row for row in rows("lga-accuracy") if tuple(row[key] for key in SIDES) == tuple(SIDES.values())]
+    plain = [row for row in arms if "options." not in row["set"]]
+    dice = {("tiny", row["image_size"]): f"{float(row['dice']):.3f}" for row in plain}
+    lines = []
+    for size, side in sides:
+        ratio, seconds = found[size, side, "latency over that at 1024 pixels"], found[size, side, "latency, one thread"]
+        lines.append([size, side, dice.get((size, side), "-"), _lga_value(ratio), seconds["value"]])
+    return table(["size", "pixels", "Dice (busi, p6)", "latency / that at 1024 (95 %)", "s"], lines)
+
+
+def lga_pairs() -> str:
+    """Arms of LGA's grid against each other, image by image."""
+    if not rows("lga-pairs"):
+        return "No arms have been compared yet."
+    newest = {(row["data"], row["a"], row["prompt_a"], row["b"], row["prompt_b"]): row for row in rows("lga-pairs")}
+    lines = [
+        [*key, row["seeds"], row["n"], f"{float(row['difference']):+.4f} ({row['low']} to {row['high']})"]
+        for key, row in newest.items()
+    ]
+    return table(["data", "a", "asked", "b", "asked", "seeds", "images", "Dice of a - b (95 %)"], lines)
+
+
+SIDES = {"data": "busi", "method": "sam/lga", "prompt": "p6", "train_prompt": "p6", "seed": "41"}
 LGA_ARMS = ("options.", "image_size")
 
 
@@ -159,6 +190,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "latency": latency,
     "lga": lga,
     "lga-accuracy": lga_accuracy,
+    "lga-pairs": lga_pairs,
+    "lga-sizes": lga_sizes,
     "rtx": rtx_engines,
     "swap": swap,
     "verified-engines": partial(copied, "benchmark", "| name | what | checked here"),

@@ -132,7 +132,9 @@ def export_model(
         if options.precision == "fp16" and (parity is None or too_dear(parity)):
             tell("half costs too much somewhere: judging kinds of layers")
             drawn = [(case.image, case.prompt) for case in with_prompts(draw_cases(seed=1), options.fixed_prompts)]
-            manifest = pack(model, named, folder, options, tell, lambda *made: choose_halves(*made, drawn, tell))
+            manifest = pack(
+                model, named, folder, options, tell, lambda made, about: choose_halves(made, about, drawn, tell)
+            )
             parity = _prove(model, folder, asked, trained)
         if parity is None:
             raise EngineError(f"the {options.precision} bundle answers with NaN, so nothing was written: {WAY_OUT}")

@@ -1,7 +1,8 @@
 """The arms of a grid against each other, image by image: every one against the first on its data, and asked otherwise.
 
 `python -m vlseg.train.arms GRID --out OUT --csv ROWS`, after `vlseg evidence GRID --out OUT`. An arm is a cell without
-its seed; an image's Dice is its mean over the seeds that both sides have, and the bootstrap draws images.
+its seed; an image's Dice is its mean over the seeds that both sides have, and the bootstrap draws images. With `--data`
+the runs of cells that kept no Dice of their images, as older ones did, are asked again.
 """
 
 import argparse
@@ -16,9 +17,10 @@ from typing import Any
 
 from ..deploy.errors import UserError
 from ..deploy.rows import append_row
-from .evidence_cell import Job, images_file
+from .evidence_cell import Job, images_file, keep_images
 from .evidence_grid import Cell, read_grid
-from .pairs import bootstrap
+from .models.runs import RUN
+from .pairs import bootstrap, scores
 
 Dice = dict[str, float]
 """Of each image by its name."""
@@ -42,10 +44,13 @@ class Arm:
         return {seed for seed, asked in self.dice if asked == prompt}
 
 
-def read_arms(grid: Path, out: Path) -> list[Arm]:
-    """Return what a grid's cells found so far, in the grid's order; UserError where there is nothing yet."""
+def read_arms(grid: Path, out: Path, data: Path | None = None) -> list[Arm]:
+    """Return what a grid's cells found so far, in the grid's order; UserError where there is nothing yet.
+
+    `data` is the folder of data folders on which runs are asked again where the Dice of their images is not there.
+    """
     arms: dict[Cell, Arm] = {}
-    runs = _runs(out)
+    runs = _runs(out, data)
     for cell in read_grid(grid):
         if cell.trains and (run := runs.get(replace(cell, prompts=()))) is not None:
             arm = arms.setdefault(replace(cell, seed=ANY_SEED, prompts=()), Arm(cell))
@@ -85,14 +90,24 @@ def _name(cell: Cell, base: Cell) -> str:
     return " ".join([cell.method, *words])
 
 
-def _runs(out: Path) -> dict[Cell, Path]:
+def _runs(out: Path, data: Path | None) -> dict[Cell, Path]:
     """Return the folder of each cell that has the Dice of its images, the newest where there are several."""
     found = {}
     for told in sorted((out / "cells").glob("*.json"), key=lambda path: path.stat().st_mtime):
         job = Job.from_json(json.dumps(json.loads(told.read_text())["job"]))
+        older = not images_file(job.run).exists() and (job.run / RUN).is_file() and not job.cell.test_on
+        if data is not None and older:
+            _ask_again(job, data)
         if images_file(job.run).exists():
-            found[replace(job.cell, prompts=())] = job.run
+            # older cells say None where they have no folder of their own to be judged on
+            found[replace(job.cell, prompts=(), test_on=job.cell.test_on or ())] = job.run
     return found
+
+
+def _ask_again(job: Job, data: Path) -> None:
+    for prompt in job.cell.prompts:
+        dice = scores(job.run, data / job.cell.data, prompt)
+        keep_images(job, prompt, job.cell.data, [{"name": name, "dice": value} for name, value in dice.items()])
 
 
 def _read(path: Path) -> dict[str, Dice]:
@@ -109,8 +124,9 @@ def main() -> None:
     parser.add_argument("grid", type=Path)
     parser.add_argument("--out", type=Path, required=True, help="folder of the grid")
     parser.add_argument("--csv", type=Path, required=True, help="file that the rows are appended to")
+    parser.add_argument("--data", type=Path, help="folder of data folders, to ask runs again")
     options = parser.parse_args()
-    for row in compare_arms(read_arms(options.grid, options.out)):
+    for row in compare_arms(read_arms(options.grid, options.out, options.data)):
         append_row(options.csv, row)
         sys.stderr.write(f"{row}\n")
 

@@ -223,7 +223,7 @@ def _curve(job: Job) -> list[dict[str, str]]:
 def _row(job: Job, trained: Trained, prompt: str, on: str, samples: list[Sample]) -> dict[str, Any]:
     cell, watched = job.cell, Watched(trained.segmenter)
     report = evaluate(cast(Segmenter, watched), samples, ASKED, data=on, split="test", threshold=trained.threshold)
-    _keep_images(job, prompt, on, report["images"])
+    keep_images(job, prompt, on, report["images"])
     own = cell.method not in RULES
     told = {
         "cell": job.key, "data": cell.data, "tested_on": on, "method": cell.method,
@@ -248,7 +248,8 @@ def images_file(run: Path) -> Path:
     return run.with_name(f"{run.name}.images.csv")
 
 
-def _keep_images(job: Job, prompt: str, on: str, images: list[dict[str, Any]]) -> None:
+def keep_images(job: Job, prompt: str, on: str, images: list[dict[str, Any]]) -> None:
+    """Add the Dice of the images of `on` that were asked `prompt` to the cell's file."""
     path, text = images_file(job.run), io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     if not path.exists():

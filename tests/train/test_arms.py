@@ -2,7 +2,9 @@
 
 import csv
 import json
+import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -84,6 +86,19 @@ def test_what_another_sentence_in_training_does_is_named(told):
     images_file(run).write_text("prompt,image,dice\n" + "".join(f"p1,{i}.jpg,0.5\n" for i in range(8)))
     (row,) = [row for row in compare_arms(read_arms(told / "grid.toml", told / "out")) if "trained" in row["a"]]
     assert row["a"] == "sam/lga trained on p1" and (row["prompt_a"], row["prompt_b"]) == ("p1", "p6")
+
+
+def test_a_cell_that_kept_no_image_is_asked_again(told, trained_run, drawn_data):
+    """As one does whose rows were written before the Dice of each image was kept."""
+    (cell,) = [cell for cell in read_grid(told / "grid.toml") if cell.train_prompt == "p1"]
+    cell = replace(cell, data=drawn_data.name)
+    run = told / "out" / "cells" / "older"
+    shutil.copytree(trained_run, run)
+    job = Job(cell, drawn_data.parent, run, told / "rows.csv", "x")
+    run.with_suffix(".json").write_text(json.dumps({"job": json.loads(job.to_json()), "prompts": []}))
+    (told / "grid.toml").write_text(GRID.replace('data = ["a"]', f'data = ["{drawn_data.name}"]'))
+    arms = read_arms(told / "grid.toml", told / "out", drawn_data.parent)
+    assert [len(dice) for arm in arms for dice in arm.dice.values()] == [5] and images_file(run).exists()
 
 
 def test_a_grid_that_was_not_run(tmp_path):
