@@ -41,7 +41,7 @@ def read_dataset(path: Path | str) -> Any:
         UserError: pydicom absent, not DICOM, cut off, without pixels, or a picture above Pillow's size guard.
     """
     pydicom = load("pydicom", "medical", "DICOM")
-    with _reading(path, pydicom.errors.InvalidDicomError):
+    with _reading(path):
         data = pydicom.dcmread(path)
         rows, columns = int(data.get("Rows") or 0), int(data.get("Columns") or 0)
         modality = str(data.get("Modality") or "no modality")
@@ -69,13 +69,14 @@ def open_dicom(path: Path | str, window: Window | None = None) -> Pictures:
 
 
 @contextmanager
-def _reading(path: Path | str, *more: type[Exception]) -> Iterator[None]:
+def _reading(path: Path | str) -> Iterator[None]:
     """Turn whatever a spoilt data set makes of pydicom, or of a number that is none, into one sentence."""
+    errors = load("pydicom.errors", "medical", "DICOM")
     try:
         yield
     except UserError:
         raise
-    except (*SPOILT, *more) as error:
+    except (*SPOILT, errors.InvalidDicomError, errors.BytesLengthException) as error:
         raise UserError(f"cannot read {path} as DICOM ({error}): damaged, or no DICOM; export it again") from error
 
 
