@@ -87,6 +87,9 @@ def test_without_the_wheels_the_target_is_refused_first(monkeypatch):
         pytest.param("clipseg/decoder+upsampler", "nano", "fp16", 20, marks=slow),
         pytest.param("cris/cocoop", "nano", "fp16", 20, marks=slow),
         pytest.param("san/adapter", "nano", "fp16", 20, marks=slow),
+        pytest.param("sam/lga", "nano", "fp16", 20, marks=slow),
+        pytest.param("sam/lga", "nano", "fp32", 18, marks=slow),
+        pytest.param("cris/coop", "nano", "fp16", 18, marks=slow),
     ],
 )
 def test_every_part_builds(method, size, precision, opset, tmp_path, monkeypatch):
