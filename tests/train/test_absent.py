@@ -4,12 +4,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from vlseg.deploy.annotations import Sample, read_pair, read_split
 from vlseg.deploy.errors import UserError
 from vlseg.train.absent import OBJECTS, Absent, words
 from vlseg.train.data import Look, Pictures
 from vlseg.train.fit import fit
+from vlseg.train.models.methods import build_model
 from vlseg.train.recipe import Recipe
 
 
@@ -85,3 +87,15 @@ def test_negatives_are_of_training_alone(shapes, tmp_path, nano):
 def test_no_share(share):
     with pytest.raises(UserError, match="no share"):
         Recipe(negatives=share)
+
+
+def test_to_the_embedded_base_all_objects_are_one_word():
+    """Why, in docs/evidence.md, negatives do not help the decoder alone: were this to fail, run that grid again."""
+    model = build_model("clipseg/decoder", "tiny")
+    texts = [*(text for text in OBJECTS if "left" not in text), "one large polyp on the left"]
+    with torch.no_grad():
+        tokens = [[torch.from_numpy(array) for array in model.tokenizer([text])] for text in texts]
+        vectors = torch.stack([model.text_embedding(model.text_states(*both)).flatten() for both in tokens])
+    alike = torch.nn.functional.normalize(vectors, dim=1)
+    alike = alike @ alike.T
+    assert alike[:-1, :-1].min() > 0.98 and alike[-1, :-1].max() < 0.7
