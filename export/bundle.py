@@ -25,7 +25,7 @@ from ..train.models.runs import load_run
 from .calibration import read_pictures
 from .choose import Folds, choose_down
 from .graph import OPSET, axes_of, to_onnx
-from .islands import Chosen, choose_halves, too_dear
+from .islands import Chosen, choose_halves, overflows, too_dear
 from .judge import Picture
 from .parity import cases_from, torch_segmenter
 from .parts import FILES, sources_of, tokens
@@ -36,6 +36,8 @@ from .targets import build_engines, check_target, finish
 
 Progress = Callable[[str], None]
 TOKENIZER = "tokenizer.json"
+OVERFLOW_ON = 4
+"""Drawn pictures that show whether half leaves its range."""
 WAY_OUT = "export with --precision fp32"
 _COUNTS = ("trained_parameters",)
 _LIBRARIES = ("vlseg", "torch", "transformers", "onnx", "onnxscript", "tokenizers", "numpy")
@@ -120,18 +122,19 @@ def export_model(
     check_calibration(options.precision, bool(pictures))
     with atomic_folder(out, MANIFEST, overwrite) as folder:
         manifest = pack(model, named, folder, options, tell)
+        drawn = [(case.image, case.prompt) for case in with_prompts(draw_cases(seed=1), options.fixed_prompts)]
         if bits := PRECISIONS[options.precision][1]:
             # drawn ones too: the certificate will ask for small objects, which the pictures may not have
-            drawn = [(case.image, case.prompt) for case in with_prompts(draw_cases(seed=1), options.fixed_prompts)]
             records = quantize_bundle(folder, manifest, [*pictures, *drawn], bits, tell)
             manifest = replace(manifest, quantised=records).save(folder)
         tell("comparing the bundle with the model on 16 or more images")
         asked = with_prompts(cases or draw_cases(), options.fixed_prompts)
         trained = info.get("weights") != "random" and info["size"] != "nano"
         parity = _prove(model, folder, asked, trained)
-        if options.precision == "fp16" and (parity is None or too_dear(parity)):
+        if options.precision == "fp16" and (
+            parity is None or too_dear(parity) or _overflows(model, manifest, drawn[:OVERFLOW_ON])
+        ):
             tell("half costs too much somewhere: judging kinds of layers")
-            drawn = [(case.image, case.prompt) for case in with_prompts(draw_cases(seed=1), options.fixed_prompts)]
             manifest = pack(
                 model, named, folder, options, tell, lambda made, about: choose_halves(made, about, drawn, tell)
             )
@@ -148,6 +151,10 @@ def export_model(
     engines += finish(options.target, Path(out), tell)
     kept = {"folds": manifest.folds, "quantised": manifest.quantised, "engines": engines}
     return {"bundle": str(out), "parity": parity, **kept}
+
+
+def _overflows(model: Promptable, manifest: Manifest, pictures: Sequence[Picture]) -> bool:
+    return overflows(prepare(model, constant_text=bool(manifest.fixed_prompts)), manifest, pictures)
 
 
 def _prove(model: Promptable, folder: Path, asked: Sequence[Case], trained: bool) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from torch import nn
 from ..deploy.engine import Arrays, Engine
 from ..deploy.manifest import Manifest
 from ..deploy.segmenter import Segmenter
-from .judge import Cost, Judge, Key, Picture, Tell, choose, fine
+from .judge import NO_ANSWER, Cost, Judge, Key, Picture, Tell, choose, fine
 from .prepare import Prepared
 
 REST = "the rest"
@@ -119,10 +119,7 @@ def too_dear(parity: Mapping[str, Any]) -> bool:
 
 def choose_halves(prepared: Prepared, manifest: Manifest, pictures: Sequence[Picture], tell: Tell) -> Chosen:
     """Return what makes each part with the kinds of layers in half that may be, and a record for each kind."""
-    flow = prepared.flow
-    open_ended = replace(manifest, fixed_prompts=[], axes={})
-    engines: dict[str, Engine] = {name: _Run(part, flow[name]["outputs"]) for name, part in prepared.parts.items()}
-    judge = Judge(Segmenter(open_ended, engines, prepared.model.tokenizer), pictures)
+    flow, judge = prepared.flow, _judge(prepared, manifest, pictures)
     parts = [part for part in judge.running if part != "text" or not manifest.fixed_prompts]
     groups = {part: _apart(prepared.parts[part], judge.feeds(part)[0], part, tell) for part in parts}
 
@@ -142,6 +139,24 @@ def choose_halves(prepared: Prepared, manifest: Manifest, pictures: Sequence[Pic
         how = "half" if one["half"] else "stays float32"
         tell(f"{one['part']} {one['group']}: least Dice {one['dice']:.4f}, {one['flipped']:.4%} flipped: {how}")
     return made(kept), records
+
+
+def _judge(prepared: Prepared, manifest: Manifest, pictures: Sequence[Picture]) -> Judge:
+    engines: dict[str, Engine] = {
+        name: _Run(part, prepared.flow[name]["outputs"]) for name, part in prepared.parts.items()
+    }
+    open_ended = replace(manifest, fixed_prompts=[], axes={})
+    return Judge(Segmenter(open_ended, engines, prepared.model.tokenizer), pictures)
+
+
+def overflows(prepared: Prepared, manifest: Manifest, pictures: Sequence[Picture]) -> bool:
+    """Does half answer with NaN? ONNX Runtime on a CPU does not tell, for it computes half in float32 and rounds."""
+    half = {
+        name: _Run(Mixed(part, {}, {REST}), prepared.flow[name]["outputs"])
+        for name, part in prepared.parts.items()
+        if name != "text" or not manifest.fixed_prompts
+    }
+    return _judge(prepared, manifest, pictures).cost(half) == NO_ANSWER
 
 
 def _apart(module: nn.Module, feed: Arrays, part: str, tell: Tell) -> dict[str, list[str]]:
