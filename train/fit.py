@@ -271,7 +271,7 @@ def _together(found: dict[str, dict[str, Any]], sets: Sequence[str]) -> dict[str
     for key in next(iter(found.values())):
         values = [own[key] for own in found.values()]
         counted = key in ("n", "hd95_one_empty")
-        whole[key] = None if None in values else sum(values) / (1 if counted else len(values))
+        whole[key] = None if None in values else sum(values) if counted else sum(values) / len(values)
     return whole | {"sets": found}
 
 

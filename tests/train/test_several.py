@@ -44,7 +44,9 @@ def test_each_folder_has_its_figures_and_the_mean_decides(pair, tmp_path, nano):
     assert info == json.loads((tmp_path / "run" / "run.json").read_text())
     load_run(tmp_path / "run")
     card = (tmp_path / "run" / "MODEL_CARD.md").read_text()
-    assert f"| test, dots | 2 | {info['metrics']['test']['sets']['dots']['dice']:.3f} |" in card
+    assert (
+        "| test | 5 |" in card and f"| test, dots | 2 | {info['metrics']['test']['sets']['dots']['dice']:.3f} |" in card
+    )
 
 
 def test_drawn_by_sets_each_counts_the_same():

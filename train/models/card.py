@@ -92,7 +92,7 @@ def _metrics(info: Mapping[str, Any]) -> list[str]:
     if not metrics:
         return ["## Metrics", "", "None were recorded.", ""]
     lines = [
-        f"| {_plain(split)} | {_count(one, info, split)} | {_figure(one, 'dice')} | {_figure(one, 'iou')} | "
+        f"| {split} | {_count(one, info, split)} | {_figure(one, 'dice')} | {_figure(one, 'iou')} | "
         f"{_figure(one, 'hd95', 1)} |"
         for split, one in _by_folder(metrics)
     ]
@@ -104,8 +104,8 @@ def _metrics(info: Mapping[str, Any]) -> list[str]:
 def _by_folder(metrics: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Yield each split with its metrics, and behind it each data folder of it where there are several."""
     for split, one in metrics.items():
-        yield split, one
-        yield from ((f"{split}, {name}", own) for name, own in one.get("sets", {}).items())
+        yield _plain(split), one
+        yield from ((f"{_plain(split)}, {_plain(name)}", own) for name, own in one.get("sets", {}).items())
 
 
 def _bundle(manifest: Manifest) -> list[str]:
