@@ -71,6 +71,7 @@ def test_where_no_words_ask_there_is_nothing_to_tell(method, options):
         graph(build_model(method, "nano", **options))
 
 
+@pytest.mark.slow
 def test_a_page_gets_it_from_a_bundle(tmp_path, door):
     model = stirred(0.05, text_tokens="all", text_limit=6)
     info = {
