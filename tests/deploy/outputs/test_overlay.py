@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image, ImageFilter
 
 from vlseg.deploy.outputs.area import measure_area
 from vlseg.deploy.outputs.formats import COLOURS, draw_classes
-from vlseg.deploy.outputs.overlay import ACCENT, HALO, draw_mask, line_width
+from vlseg.deploy.outputs.overlay import ACCENT, HALO, _grown, _shrunk, draw_mask, line_width
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
 MASK = np.zeros((60, 80), bool)
@@ -50,3 +51,14 @@ def test_area():
     area = measure_area(MASK, (0.5, 0.25))
     assert (area.pixels, area.share, area.mm2) == (600, 600 / 4800, 75.0)
     assert measure_area(MASK).mm2 is None
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (50, 1), (3, 3), (37, 53)])
+@pytest.mark.parametrize("by", [1, 2, 7])
+def test_growing_is_the_rank_filter_of_pillow(shape, by):
+    mask = np.random.default_rng(by).random(shape) > 0.8
+    drawn = Image.fromarray(mask.astype(np.uint8) * 255)
+    kept = mask.copy()
+    assert np.array_equal(_grown(mask, by), np.asarray(drawn.filter(ImageFilter.MaxFilter(2 * by + 1))) > 0)
+    assert np.array_equal(_shrunk(mask, by), np.asarray(drawn.filter(ImageFilter.MinFilter(2 * by + 1))) > 0)
+    assert np.array_equal(mask, kept)
