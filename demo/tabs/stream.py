@@ -23,6 +23,10 @@ EVERY_S = 0.1
 LIMIT_S = 600
 CAMERA = "camera:0"
 HINT = '<p class="hint empty">Say what to find, then start a camera or open a video. Frames are not kept anywhere.</p>'
+# a cancelled event begins anew with the next frame, so the browser must stop sending them
+SWITCH_OFF = """() => {
+    if (document.querySelector("#camera .streaming-bar")) document.querySelector("#camera .capture-button").click()
+}"""
 Shown = tuple[str, str]
 
 
@@ -77,6 +81,7 @@ def build(shared: Shared) -> None:
     played = video.upload(spoken(partial(play, models)), [video, prompt, shared.bundle], **playing)
     seen = local.click(spoken(lambda *given: play(models, CAMERA, *given)), [prompt, shared.bundle], **playing)
     stop.click(None, cancels=[watching, played, seen])
+    stop.click(None, js=SWITCH_OFF)
 
 
 def one(
