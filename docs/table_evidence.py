@@ -45,25 +45,22 @@ def sets_in(found: list[Row]) -> list[str]:
     return [name for name in SETS if any(row["data"] == name for row in found)]
 
 
-def compared() -> str:
-    """Dice of every method on every data set: the mean over seeds, and their range where there are several."""
+def compared(least: int = 1) -> str:
+    """Dice of every method on every data set: the mean over seeds, and their range where there are several.
+
+    Of the methods that were run on `least` data sets or more.
+    """
     found = evidence_rows()
-    methods = list(dict.fromkeys(row["method"] for row in found))
     sets = sets_in(found)
+    run = {method: {row["data"] for row in found if row["method"] == method} for method in (r["method"] for r in found)}
+    methods = [method for method, data in run.items() if len(data) >= least]
     lines = [[short(method), *(_cell(found, method, data, "dice", 3) for data in sets)] for method in methods]
     return table(["Dice", *sets], lines)
 
 
 def main_methods() -> str:
     """The same, of the methods that were run on several data sets."""
-    found = evidence_rows()
-    sets = sets_in(found)
-    seen = {
-        method: {row["data"] for row in found if row["method"] == method} for method in (r["method"] for r in found)
-    }
-    methods = [method for method, data in seen.items() if len(data) > 1]
-    lines = [[short(method), *(_cell(found, method, data, "dice", 3) for data in sets)] for method in methods]
-    return table(["Dice", *sets], lines)
+    return compared(least=2)
 
 
 def learned() -> str:

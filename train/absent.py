@@ -30,8 +30,7 @@ class Absent:
     def __init__(self, folders: Mapping[str, Sequence[Sample]], key: str) -> None:
         """`folders` are the samples of each by its name; of the others' sentences, those of the prompt `key` are used.
 
-        A folder without that key lends none.
-        A folder alone, called anything, has `OBJECTS`.
+        A folder without that key lends none; one alone, called anything, has `OBJECTS`.
         """
         kinds = {name: _kind(samples) for name, samples in folders.items()}
         said = {name: sorted(_positive(samples, key)) for name, samples in folders.items()}

@@ -55,7 +55,7 @@ def evidence(
     weights_hash, outcome = weights_of(), Outcome([], [], [])
     with alone(out) as lock:
         for i, cell in enumerate(cells):
-            job = _job(cell, data, out, path, weights_hash(cell))
+            job = job_of(cell, data, out, path, weights_hash(cell))
             asked = [(prompt, on) for on in cell.judged_on for prompt in cell.prompts]
             left = [one for one in asked if (job.key, *one) not in written(path)]
             name = job.run.name
@@ -67,7 +67,8 @@ def evidence(
     return outcome.to_dict()
 
 
-def _job(cell: Cell, data: Path, out: Path, rows: Path, weights_hash: str) -> Job:
+def job_of(cell: Cell, data: Path, out: Path, rows: Path, weights_hash: str) -> Job:
+    """Return a cell with where things are, its run among the `cells` of `out`."""
     run = out / "cells" / cell.name(weights_hash)
     return Job(cell, data.resolve(), run.resolve(), rows.resolve(), weights_hash)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..deploy.annotations import read_split
 from ..deploy.errors import UserError
-from .evidence import alone, written
+from .evidence import alone, job_of, written
 from .evidence_cell import Job, run_cell, weights_of
 from .evidence_grid import Cell
 from .fit import Say, check_recipe, to_stderr
@@ -88,11 +88,11 @@ def reproduce(
     with alone(out):
         hash_of = weights_of()
         for i, (column, cell) in enumerate(lines):
-            job = _job(cell, data, out, ledger, hash_of(cell))
+            job = job_of(cell, data, out, ledger, hash_of(cell))
             if (job.key, cell.prompts[0], cell.data) not in written(ledger):
                 say(f"training {i + 1} of {len(lines)}: {cell.data}, {column.name}, seed {cell.seed}")
                 run_cell(_searched(table, job, say), [(prompt, cell.data) for prompt in cell.prompts], say)
-        keys = {_job(cell, data, out, ledger, hash_of(cell)).key: (cell.data, column.name) for column, cell in lines}
+        keys = {job_of(cell, data, out, ledger, hash_of(cell)).key: (cell.data, column.name) for column, cell in lines}
     note = MINIATURE if asked.miniature else ""
     return {"table": table.name, "source": table.source, "note": note, "rows": list(_rows(table, keys, ledger))}
 
@@ -143,11 +143,6 @@ def _cell(recipe: Recipe, data: str, seed: int, sets: tuple[str, ...], published
     return Line(
         recipe.method, data, seed, recipe.size, prompts, train_prompt=recipe.prompt, set=sets, published=published
     )
-
-
-def _job(cell: Line, data: Path, out: Path, ledger: Path, weights_hash: str) -> Job:
-    name = f"{cell.data}-{cell.method.replace('/', '-')}-{cell.seed}-{cell.key(weights_hash)}"
-    return Job(cell, data.resolve(), (out / "cells" / name).resolve(), ledger.resolve(), weights_hash)
 
 
 def _searched(table: Published, job: Job, say: Say) -> Job:
