@@ -4,7 +4,6 @@ The rows are the ledger: a cell whose rows are there, on the same frozen weights
 """
 
 import csv
-import fcntl
 import json
 import subprocess
 import sys
@@ -12,10 +11,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ..deploy.errors import UserError
 from ..deploy.files import atomic_write
+from .alone import alone
 from .evidence_cell import Job, weights_of
 from .evidence_grid import Cell, read_grid
 from .fit import Say, to_stderr
@@ -53,7 +53,7 @@ def evidence(
     _check(cells, data)
     path = Path(rows) if rows else out / "evidence.csv"
     weights_hash, outcome = weights_of(), Outcome([], [], [])
-    with alone(out) as lock:
+    with grid_folder(out) as lock:
         for i, cell in enumerate(cells):
             job = job_of(cell, data, out, path, weights_hash(cell))
             asked = [(prompt, on) for on in cell.judged_on for prompt in cell.prompts]
@@ -73,7 +73,7 @@ def job_of(cell: Cell, data: Path, out: Path, rows: Path, weights_hash: str) -> 
     return Job(cell, data.resolve(), run.resolve(), rows.resolve(), weights_hash)
 
 
-def _run(job: Job, asked: Sequence[tuple[str, str]], lock: Any) -> bool:
+def _run(job: Job, asked: Sequence[tuple[str, str]], lock: IO[str]) -> bool:
     """Run one cell in its own process, which holds the lock too: a grid started anew waits for no orphan's folder."""
     told = job.run.with_suffix(".json")
     atomic_write(told, json.dumps({"job": json.loads(job.to_json()), "asked": list(asked)}).encode())
@@ -97,15 +97,11 @@ def _check(cells: Sequence[Cell], data: Path) -> None:
 
 
 @contextmanager
-def alone(out: Path) -> Iterator[Any]:
+def grid_folder(out: Path) -> Iterator[IO[str]]:
     """Hold the folder of a grid, made where there is none, and yield the lock; UserError for one not ours or in use."""
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / MARKER).is_file())):
         raise UserError(f"{out} exists and is not of a grid: it is left as it is, choose another folder")
     (out / "cells").mkdir(parents=True, exist_ok=True)
     (out / MARKER).write_text("{}")
-    with open(out / LOCK, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(f"a grid, or the last cell of one, is at work in {out}: wait for its end") from error
+    with alone(out / LOCK) as lock:
         yield lock

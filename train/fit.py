@@ -5,7 +5,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
@@ -66,9 +66,9 @@ def fit(
     (`sets`) and their mean.
     `sentence` is the prompt of a plain folder of images and masks; without `test` the test images are left alone. An
     unfinished run in `out` is resumed at its last whole epoch, or started anew without `resume`; of a finished one,
-    this says so and returns its `run.json`. At the end `out` holds run.json, trained.safetensors, metrics.csv,
-    predictions.png and MODEL_CARD.md. Of several processes only the first writes; the others return an empty dict.
-    Several machines need `out` on storage they share.
+    this says so and returns its `run.json`; one that another process is at is refused. At the end `out` holds run.json,
+    trained.safetensors, metrics.csv, predictions.png and MODEL_CARD.md. Of several processes only the first writes; the
+    others return an empty dict. Several machines need `out` on storage they share.
 
     Raises UserError for whatever a user can get wrong, before anything is written where it can be known before, and
     KeyboardInterrupt, with a sentence that says how to go on, where Ctrl-C ends it.
@@ -95,9 +95,11 @@ def fit(
     learned = _start(recipe, model, say)
     say_sentences(model, recipe.prompt, recipe.held_out_prompt, splits, say)
     train, val = read_pictures(splits, recipe, model.image_size, model.mean, model.std, say, sets)
-    if first:
-        place.begin(session_of(recipe, splits), resume)
-    with _resumable(place, first):
+    with _resumable(place, first), place.alone() if first else nullcontext():
+        if first:
+            if place.finished:  # by another process, while this one read
+                return _finished(place, recipe, say)
+            place.begin(session_of(recipe, splits), resume)
         reports = reports_of(recipe, model, splits, say, train.absent.sentences() if train.absent else ())
         forward = CachedModel(model, store_of(recipe, place), precision_of(recipe), say, reports)
         say(_announcement(model, recipe, splits, forward, place))

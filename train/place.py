@@ -5,13 +5,16 @@ import json
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..deploy.annotations import Sample
 from ..deploy.errors import UserError
-from ..deploy.files import PARTIAL, atomic_folder, is_leftover, read_json, write_json
+from ..deploy.files import PARTIAL, atomic_folder, is_leftover, make_folder, read_json, write_json
+from .alone import alone, check_free
 from .models.runs import RUN, seal_run
 from .recipe import Recipe
 
@@ -44,6 +47,11 @@ class Place:
         return self.state / "last.safetensors"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that trains."""
+        return self.out / ".training.lock"
+
+    @property
     def metrics(self) -> Path:
         """One row per epoch."""
         return self.out / "metrics.csv"
@@ -54,14 +62,22 @@ class Place:
         return (self.out / RUN).is_file()
 
     def check(self) -> None:
-        """Refuse a folder that exists and is not a run's; UserError, and nothing is touched."""
+        """Refuse a folder that is not a run's, or one in which a run is made now; UserError, and nothing is touched."""
         if self.out.exists() and not self.out.is_dir():
             raise UserError(f"{self.out} is a file: expected a folder for the run, choose another name")
+        check_free(self.lock)
         if not self.out.is_dir() or self.finished or self.session.is_file():
             return
         # what a killed process was about to write is no reason
-        if not all(map(is_leftover, self.out.iterdir())):
+        if not all(path == self.lock or is_leftover(path) for path in self.out.iterdir()):
             raise UserError(f"{self.out} exists and is not a run: it is left as it is, choose another folder")
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Hold the folder, made where there is none; UserError where another process does."""
+        make_folder(self.out)
+        with alone(self.lock):
+            yield
 
     def begin(self, session: dict[str, Any], resume: bool) -> None:
         """Start or go on; UserError where the folder holds the state of a run that was told something else."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..deploy.annotations import read_split
 from ..deploy.errors import UserError
-from .evidence import alone, job_of, written
+from .evidence import grid_folder, job_of, written
 from .evidence_cell import Job, run_cell, weights_of
 from .evidence_grid import Cell
 from .fit import Say, check_recipe, to_stderr
@@ -85,7 +85,7 @@ def reproduce(
     for _, cell in lines:
         check_recipe(cell.recipe)
     ledger = out / "reproduce.csv"
-    with alone(out):
+    with grid_folder(out):
         hash_of = weights_of()
         for i, (column, cell) in enumerate(lines):
             job = job_of(cell, data, out, ledger, hash_of(cell))

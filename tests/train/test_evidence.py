@@ -81,7 +81,7 @@ def test_folders_that_are_not_there_not_ours_or_in_use(shapes, tmp_path):
     (out / "thesis.txt").rename(out / "evidence.json")
     with open(out / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="is at work"):
+        with pytest.raises(UserError, match="is in use by another process"):
             evidence(path, shapes.parent, out, say=silent)
 
 
