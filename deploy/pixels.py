@@ -20,7 +20,7 @@ Pixels = np.ndarray | Image.Image
 """A picture: uint8 RGB (H, W, 3), or a Pillow image in RGB."""
 _DEEP = ("I", "F")
 _LOSSY = ("JPEG", "MPO", "WEBP")
-_BAND = 1 << 16  # pixels of a band, 256 kB as float32
+_BAND = 1 << 17  # pixels of a band, 512 kB as float32
 _PREVIEWS = ("MPO",)  # a phone's: the picture first, previews after it
 
 

@@ -1,7 +1,7 @@
 """Where the time of one mask goes: decode, preprocess, encoders with what sits in them, decoder, postprocess.
 
-Inside a part, the exporter wrote into each node's name which module it is of (`adapters/...`, `attention/...`), and
-ONNX Runtime's own profiler times the nodes; other engines tell their parts alone.
+Inside a part, the exporter wrote into each node's name which module it is of (`adapters/...`, `attention/...`), and the
+profilers of ONNX Runtime and OpenVINO time the nodes; other engines tell their parts alone.
 """
 
 from collections import defaultdict
@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..engines.ort import node_times
+from ..engines import openvino, ort
 from ..kinds import kind_of
 from ..pixels import read_image
 from .plan import Plan, Subject
 from .tasks import asked
+
+NODE_TIMES = {"onnxruntime": ort.node_times, "openvino": openvino.node_times}
 
 
 def profile(
@@ -32,7 +34,7 @@ def profile(
     rows = []
     for part, ms in times.items():
         rows.append(_row(subject, part, "", ms, whole))
-        if folder is not None and subject.segmenter.engine == "onnxruntime" and part in subject.segmenter.flow.order:
+        if folder is not None and subject.segmenter.engine in NODE_TIMES and part in subject.segmenter.flow.order:
             inside = _inside(subject, folder, part, prompt, picture, threads, plan.repeats)
             # the profiler slows nodes down: their shares are of the part as it was timed without
             scale = ms / sum(inside.values()) if inside else 0.0
@@ -64,6 +66,7 @@ def _inside(
         return {}
     inputs = subject.segmenter.inputs_of_parts(read_image(picture), prompt)[part]
     kinds: dict[str, float] = defaultdict(float)
+    node_times = NODE_TIMES[subject.segmenter.engine]
     for node, ms in node_times(folder / file, threads, inputs, repeats):
         kinds[kind_of(node)] += ms
     return dict(sorted(kinds.items(), key=lambda item: -item[1]))

@@ -5,7 +5,11 @@ from threading import Thread
 import numpy as np
 import pytest
 
+from vlseg.deploy.bench.plan import Plan, Subject
+from vlseg.deploy.bench.profile import profile
+from vlseg.deploy.bench.tasks import draw_image
 from vlseg.deploy.engine import available_engines, choose_engine, open_engines
+from vlseg.deploy.engines import openvino
 from vlseg.deploy.engines.openvino import OpenVino
 from vlseg.deploy.errors import EngineError
 from vlseg.deploy.manifest import Manifest
@@ -34,6 +38,22 @@ def test_it_draws_what_onnx_runtime_draws(library, toy_bundle, colours):
         assert one.engine == "openvino"
         for prompt in masks:
             np.testing.assert_allclose(one.logits(image, prompt), other.logits(image, prompt), rtol=1e-4, atol=1e-4)
+
+
+def test_its_counters_tell_each_node(library, toy_bundle):
+    times = openvino.node_times(toy_bundle / "image.onnx", 1, {"pixel_values": pixel_values()}, 3)
+    assert len({name for name, _ in times}) == len(times) > 0
+    assert all(0 < ms < 1e3 for _, ms in times)
+
+
+def test_a_profile_tells_what_is_inside_each_part(library, toy_bundle, tmp_path):
+    plan, picture = Plan(repeats=2, warmup=1), draw_image(tmp_path / "x.png")
+    with Segmenter.open(toy_bundle, "openvino", 1) as segmenter:
+        rows = profile(Subject("toy", segmenter), toy_bundle, plan, picture, 1)
+    assert {row["part"] for row in rows if row["inside"]} == {"image", "text", "decoder"}
+    assert sum(row["ms"] for row in rows if row["inside"]) == pytest.approx(
+        sum(row["ms"] for row in rows if row["part"] in ("image", "text", "decoder") and not row["inside"])
+    )
 
 
 def test_ctrl_c_after_closing_is_ctrl_c(library, toy_bundle):
