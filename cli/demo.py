@@ -21,6 +21,9 @@ def demo(
     ] = None,
     certificate: Annotated[Path | None, typer.Option(help="Certificate for https (PEM), with --key.")] = None,
     key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
+    names: Annotated[
+        list[str] | None, typer.Option("--name", help="Name that the page is asked by too: of a proxy, or in DNS.")
+    ] = None,
     engine: EngineName = "auto",
     threads: Threads = None,
 ) -> None:
@@ -38,7 +41,7 @@ def demo(
         if not path.is_file():
             raise UserError(f"there is no file {path}: give the PEM files of a certificate and its key")
     login = (user, os.environ.get(PASSWORD) or typer.prompt("Password", hide_input=True)) if user else None
-    launch(bundles or [], Place(host, port, login, pair), engine, threads)
+    launch(bundles or [], Place(host, port, login, pair, tuple(names or ())), engine, threads)
 
 
 def explain(

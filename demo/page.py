@@ -24,6 +24,7 @@ from starlette.middleware import Middleware
 
 from . import api
 from .guard import Guard, stay_home
+from .hosts import own_names
 from .naming import naming
 from .session import Session
 from .shared import QUIET, Shared, join
@@ -49,12 +50,14 @@ class Place:
         port: port to listen on.
         login: name and password that are asked for; None: nobody is asked.
         certificate: files of a certificate and its key, for https; browsers give a camera to https and localhost alone.
+        names: of proxies, or in DNS, by which it is asked too, beside addresses, localhost and this machine's name.
     """
 
     host: str = "127.0.0.1"
     port: int = 7860
     login: tuple[str, str] | None = None
     certificate: tuple[Path, Path] | None = None
+    names: tuple[str, ...] = ()
 
     @property
     def url(self) -> str:
@@ -101,7 +104,7 @@ def start(models: Models, scratch: Path, place: Place) -> gr.Blocks:
             ssl_certfile=certificate and str(certificate), ssl_keyfile=key and str(key), ssl_verify=False,
             ssr_mode=False, mcp_server=False, prevent_thread_lock=True, theme=theme(), css=CSS, footer_links=["api"],
             max_file_size=MAX_BYTES, show_error=True, quiet=True,
-            app_kwargs={"middleware": [Middleware(Guard)]},
+            app_kwargs={"middleware": [Middleware(Guard, names=own_names(place.host), more=place.names)]},
         )  # fmt: skip
     except OSError as error:
         raise UserError(f"cannot serve {place.url} ({error}): choose another with --port or --host") from error

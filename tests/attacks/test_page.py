@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import platform
 import socket
 import subprocess
 import threading
@@ -114,6 +115,51 @@ def test_other_sites_may_not_ask(server, picture, origin):  # noqa: F811
     told = subprocess.run(["curl", "-s", "-i", url, *head], capture_output=True, text=True, timeout=30).stdout
     assert "access-control-allow-origin" not in told.lower()
     assert "event: complete" in ask(url, [given, "a disc", None, None], "-H", f"Origin: {url}")
+
+
+def test_a_stream_of_answers_and_a_socket_are_for_this_page_alone(server, picture):  # noqa: F811
+    """A page of another site may neither listen to an answer nor open a socket."""
+    url, evil = server[0], ("-H", "Origin: http://evil.example")
+    call = f"{url}/gradio_api/call/mask"
+    given = json.dumps({"data": [upload(url, picture), "a disc", None, None]})
+    event = json.loads(curl(call, "-H", "Content-Type: application/json", "-d", given)[1])["event_id"]
+    for path in (f"call/mask/{event}", "queue/data?session_hash=x", "heartbeat/x"):
+        assert curl("--max-time", 20, f"{url}/gradio_api/{path}", *evil)[0] == 403
+    preflight = ("-i", "-X", "OPTIONS", call, *evil, "-H", "Access-Control-Request-Method: POST")
+    assert "allow-origin" not in curl("--max-time", 20, *preflight)[1].lower()
+    socket_words = ("-H", "Connection: Upgrade", "-H", "Upgrade: websocket", "-H", "Sec-WebSocket-Version: 13",
+                    "-H", "Sec-WebSocket-Key: dmxzZWc6OnZsc2VnOjoxMg==")  # fmt: skip
+    for path in ("gradio_api/queue/join", "queue/join", "ws"):
+        assert curl("--max-time", 20, f"{url}/{path}", *evil, *socket_words)[0] == 403
+    assert "event: complete" in curl("-N", f"{call}/{event}", "--max-time", 60)[1]
+
+
+def test_a_name_that_was_made_to_lead_here_gets_nothing(server, picture):  # noqa: F811
+    """DNS rebinding: to the browser the page of evil.example comes from here; the name it asks by tells."""
+    url, port = server[0], server[0].rpartition(":")[2]
+    evil = ("-H", f"Host: evil.example:{port}", "-H", f"Origin: http://evil.example:{port}")
+    assert ask(url, [upload(url, picture), "a disc", None, None], *evil).startswith("403")
+    for words in (("-F", f"files=@{picture}", f"{url}/gradio_api/upload"), (f"{url}/config",), (url,)):
+        status, told = curl(*words, *evil)
+        assert status == 403 and "--name evil.example" in told
+    for name in ("localhost", "127.0.0.1", platform.node()):
+        assert curl(f"{url}/config", "-H", f"Host: {name}:{port}")[0] == 200
+
+
+def test_a_page_in_the_network_answers_to_address_name_and_what_it_was_told(serving, bright):  # noqa: F811
+    """Asked over an address that is not this machine's own loop where it has one, by the machine's name, by --name."""
+    with serving([bright], "host='0.0.0.0', names=('page.clinic.example',)", stderr=subprocess.DEVNULL) as (url, _):
+        port = url.rpartition(":")[2]
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            with contextlib.suppress(OSError):
+                probe.connect(("192.0.2.1", 9))  # sends nothing: only asks the system from where it would
+            address = probe.getsockname()[0]
+        there = address if address != "0.0.0.0" else "127.0.0.1"
+        assert curl(f"http://{there}:{port}/config")[0] == 200
+        evil = ("-H", "Origin: http://evil.example", "-H", "X-Forwarded-Host: evil.example")
+        assert curl(f"http://{there}:{port}/config", *evil)[0] == 403
+        for name, status in ((platform.node(), 200), ("page.clinic.example", 200), ("evil.example", 403)):
+            assert curl(f"http://{there}:{port}/config", "-H", f"Host: {name}:{port}")[0] == status
 
 
 def resident(pid: int) -> float:
