@@ -5,7 +5,7 @@ import json
 import os
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -47,16 +47,13 @@ def check_free(path: Path) -> None:
 def _taken(path: Path) -> IO[str]:
     """Return the lock file, open and held."""
     while True:
-        lock = open(path, "a+", encoding="utf-8")  # noqa: SIM115  # the caller closes it
-        try:
+        with ExitStack() as closing:
+            lock = closing.enter_context(open(path, "a+", encoding="utf-8"))
             _hold(lock, fcntl.LOCK_EX, path)
             # whoever held it may have deleted it between the two lines above: a new one is at its place, or will be
             if path.exists() and os.path.samestat(os.fstat(lock.fileno()), os.stat(path)):
+                closing.pop_all()
                 return lock
-        except BaseException:
-            lock.close()
-            raise
-        lock.close()
 
 
 def _hold(lock: IO[str], how: int, path: Path) -> None:
