@@ -7,12 +7,13 @@ from typing import Annotated, Any
 import typer
 
 from ..deploy.errors import UserError
-from .options import Json, Threads
+from .options import Adapter, Json, Threads
 from .speak import progress, say, show, table
 
 PARTS = ("image", "text", "decoder")
 TORCH = ("torch", "torch-compile", "aotinductor")
-COLUMNS = ("bundle", "engine", "stage", "batch", "p50_ms", "p90_ms", "p99_ms", "cv", "images_per_s", "peak_rss_mib")
+COLUMNS = ("bundle", "adapter", "engine", "stage", "batch", "p50_ms", "p90_ms", "p99_ms", "cv", "images_per_s")
+COLUMNS += ("peak_rss_mib",)
 
 
 def bench(
@@ -24,6 +25,7 @@ def bench(
     prompt: Annotated[str | None, typer.Option(help="Sentence to ask.")] = None,
     image: Annotated[Path | None, typer.Option(help="Image to time on; default: a drawn one.")] = None,
     against: Annotated[str | None, typer.Option(help="Bundle, or bundle:engine, that ratios are to.")] = None,
+    adapter: Adapter = None,
     data: Annotated[Path | None, typer.Option(help="Labelled images: accuracy of the same engine in its rows.")] = None,
     split: Annotated[str, typer.Option(help="Split of --data.")] = "test",
     prompt_key: Annotated[str, typer.Option(help="Prompt key of --data.")] = "p1",
@@ -66,6 +68,7 @@ def bench(
             threads=threads,
             image=image,
             against=against,
+            adapter=adapter,
             extras=Extras(cold, duration, profile, samples, prompt_key),
             progress=progress("round"),
         )
@@ -124,7 +127,8 @@ def _state(device: dict[str, Any]) -> dict[str, Any]:
 
 def _lines(report: dict[str, Any]) -> list[str]:
     """Return the report as text."""
-    lines = [table(report["rows"], *COLUMNS)]
+    shown = COLUMNS if any(row["adapter"] for row in report["rows"]) else [one for one in COLUMNS if one != "adapter"]
+    lines = [table(report["rows"], *shown)]
     lines += [f"{row['bundle']} on {row['engine']}, batch {row['batch']}: {row['why']}" for row in report["skipped"]]
     lines += [_ratio(row) for row in report["ratios"] if row["stage"] not in PARTS]
     lines += [f"{_who(row)}: file to mask over the engine alone {_interval(row)}" for row in report["overheads"]]

@@ -16,20 +16,29 @@ TIMEOUT = 600
 
 
 def cold(
-    folder: Path, engine: str, threads: int | None, image: Path, prompt: str, batches: list[int]
+    folder: Path,
+    engine: str,
+    threads: int | None,
+    image: Path,
+    prompt: str,
+    batches: list[int],
+    adapter: str = "",
 ) -> dict[str, Any]:
     """Return what a fresh process measured, milliseconds and MiB.
 
     Keys: `read_ms` (the bundle's bytes, once from disk), `load_ms` (libraries, manifest, hashes, engines), `first_ms`
     (the first file to mask after that), `rss_mib` and `gpu_mib` (batch as text -> most memory up to that batch).
 
+    `adapter` is which of several it answers with, empty for the first.
+
     Raises:
         UserError: the process fails, with what it said last.
     """
     asked = {"folder": str(folder), "engine": engine, "threads": threads, "image": str(image), "prompt": prompt}
+    asked |= {"batches": batches, "adapter": adapter}
     done = subprocess.run(
         [sys.executable, "-m", "vlseg.deploy.bench.cold"],
-        input=json.dumps({**asked, "batches": batches}),
+        input=json.dumps(asked),
         capture_output=True,
         text=True,
         timeout=TIMEOUT,
@@ -53,6 +62,8 @@ def measure(asked: dict[str, Any]) -> dict[str, Any]:
     from ..segmenter import Segmenter
 
     with Segmenter.open(folder, asked["engine"], asked["threads"]) as segmenter:
+        if asked["adapter"]:
+            segmenter.use(asked["adapter"])
         loaded = perf_counter()
         picture = read_image(asked["image"])
         segmenter.segment(picture, asked["prompt"])

@@ -21,7 +21,7 @@ def explain(row: dict[str, Any], report: dict[str, Any], plan: Plan) -> str:
     """Return the protocol of one row of a report in plain sentences."""
     return "\n".join(
         [
-            f"{row['bundle']} on {row['engine']}, {row['precision']}, {row['stage']}, batch {row['batch']}:",
+            f"{_who(row)} on {row['engine']}, {row['precision']}, {row['stage']}, batch {row['batch']}:",
             f"  what: {STAGES[row['stage']]}.",
             f"  where: {_where(report['device'])}.",
             f"  warm-up: {_warmup(row, plan)}.",
@@ -33,6 +33,10 @@ def explain(row: dict[str, Any], report: dict[str, Any], plan: Plan) -> str:
             f"  power: {_power(row)}.",
         ]
     )
+
+
+def _who(row: dict[str, Any]) -> str:
+    return f"{row['bundle']} with adapter {row['adapter']}" if row["adapter"] else row["bundle"]
 
 
 def _where(device: dict[str, Any]) -> str:

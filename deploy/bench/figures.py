@@ -40,6 +40,7 @@ def row_of(subject: Subject, known: Known, stage: Stage, series: Series) -> Row:
     rss, gpu = (known.cold.get(name, {}).get(str(batch)) for name in ("rss_mib", "gpu_mib"))
     return {
         "bundle": subject.bundle,
+        "adapter": subject.adapter or None,
         "engine": subject.segmenter.engine,
         "precision": subject.segmenter.manifest.precision,
         "batch": batch,

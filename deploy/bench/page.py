@@ -17,7 +17,7 @@ td:first-child, th:first-child { text-align: left; }
 pre { white-space: pre-wrap; font-size: 13px; }
 """
 ROWS = (
-    *("bundle", "engine", "precision", "stage", "batch", "p50_ms", "p90_ms", "p99_ms", "mean_ms", "cv"),
+    *("bundle", "adapter", "engine", "precision", "stage", "batch", "p50_ms", "p90_ms", "p99_ms", "mean_ms", "cv"),
     *("images_per_s", "peak_rss_mib", "peak_gpu_mib", "h2d_ms", "enqueue_ms", "compute_ms", "d2h_ms"),
     *("watts", "mj_per_image", "load_ms", "first_mask_ms", "dice", "steady"),
 )

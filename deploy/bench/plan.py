@@ -13,10 +13,14 @@ Call = Callable[[], object]
 
 @dataclass(frozen=True)
 class Subject:
-    """One thing to time: a bundle (or a run in torch) on an engine, under the name that its rows carry."""
+    """One thing to time: a bundle (or a run in torch) on an engine, under the name that its rows carry.
+
+    `adapter` is the one it answers with, empty where it has one for good.
+    """
 
     bundle: str
     segmenter: Segmenter
+    adapter: str = ""
 
     @property
     def label(self) -> str:

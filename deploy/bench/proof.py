@@ -31,8 +31,12 @@ def check_certificate(folder: Path, manifest: Manifest) -> None:
         )
 
 
-def prove(folder: Path, candidates: Sequence[Segmenter], threads: int | None = None) -> list[dict[str, Any]]:
+def prove(
+    folder: Path, candidates: Sequence[Segmenter], threads: int | None = None, adapter: str = ""
+) -> list[dict[str, Any]]:
     """Return a certificate for each segmenter of one bundle, on drawn pictures; ONNX Runtime's own is the export's.
+
+    `adapter` is which of several the segmenters answer with, empty where there is one for good.
 
     Where ONNX Runtime is not installed (a device with TensorRT alone), engines are judged when they are built.
 
@@ -45,6 +49,8 @@ def prove(folder: Path, candidates: Sequence[Segmenter], threads: int | None = N
     if not others or ort.missing():
         return [manifest.parity for _ in candidates]
     with Segmenter.open(folder, REFERENCE, threads) as reference:
+        if adapter:
+            reference.use(adapter)
         cases = with_prompts(draw_cases(), manifest.fixed_prompts)
         found = {one.engine: compare(reference, one, cases) for one in others}
     return [found.get(one.engine, manifest.parity) for one in candidates]

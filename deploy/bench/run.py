@@ -60,13 +60,15 @@ def bench(
     threads: int | None = None,
     image: Path | str | None = None,
     against: str | None = None,
+    adapter: str | None = None,
     extras: Extras | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Time every bundle on every engine, and subjects that are open already; return what `measure` does.
 
     `image` None is a drawn picture of 512 x 384. `threads` None is the engine's choice. `against` names the subject
-    that ratios are to, the first by default.
+    that ratios are to, the first by default. `adapter` is what bundles with several answer with, by default
+    their first; a bundle with one for good is timed as it is.
 
     Raises:
         UserError: nothing to bench, a count below 1, a bundle or an engine that fails its parity, or what opening a
@@ -78,12 +80,14 @@ def bench(
         raise UserError(f"--duration {extras.seconds:g} is below 0, expected seconds of sustained load")
     if not (bundles and engines) and not yardsticks:
         raise UserError("nothing to bench: name at least one bundle and one engine")
+    _check_adapter(bundles, adapter)
     with ExitStack() as undo:
         picture = Path(image) if image else draw_image(Path(undo.enter_context(_scratch())) / "drawn.png")
         subjects, known = list(yardsticks), [Known(accuracy=_accuracy(one, extras)) for one in yardsticks]
         for label, bundle in zip(names_of(bundles), map(Path, bundles), strict=True):
-            opened = [Subject(label, undo.enter_context(one)) for one in _open(bundle, engines, threads)]
-            certificates = prove(bundle, [one.segmenter for one in opened], threads)
+            entered = [undo.enter_context(one) for one in _open(bundle, engines, threads)]
+            opened = [_subject(label, one, adapter) for one in entered]
+            certificates = prove(bundle, entered, threads, opened[0].adapter)
             for subject, parity in zip(opened, certificates, strict=True):
                 subjects.append(subject)
                 known.append(_know(subject, bundle, parity, plan, extras, threads, picture))
@@ -157,6 +161,20 @@ def _open(bundle: Path, engines: Sequence[str], threads: int | None) -> list[Seg
     return [Segmenter.open(bundle, name, threads) for name in names]
 
 
+def _subject(label: str, segmenter: Segmenter, adapter: str | None) -> Subject:
+    """Return a subject that answers with an adapter, where its bundle has several."""
+    several = list(segmenter.manifest.adapters)
+    if several and adapter is not None:
+        segmenter.use(adapter)
+    return Subject(label, segmenter, (adapter or several[0]) if several else "")
+
+
+def _check_adapter(bundles: Sequence[Path | str], adapter: str | None) -> None:
+    """Refuse an adapter where every bundle has one for good."""
+    if adapter is not None and not any(Manifest.load(bundle).adapters for bundle in bundles):
+        raise UserError(f"no bundle here has several adapters: leave --adapter {adapter} out")
+
+
 def _know(
     subject: Subject,
     folder: Path,
@@ -168,7 +186,8 @@ def _know(
 ) -> Known:
     engine, found = subject.segmenter.engine, {}
     if extras.cold:
-        found = cold(folder, engine, threads, picture, asked(subject.segmenter, plan), list(plan.batches))
+        prompt, batches = asked(subject.segmenter, plan), list(plan.batches)
+        found = cold(folder, engine, threads, picture, prompt, batches, subject.adapter)
     return Known(folder, found, parity, _accuracy(subject, extras))
 
 

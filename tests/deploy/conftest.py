@@ -1,6 +1,7 @@
 """A toy bundle in ONNX whose mask follows the colour that the prompt names, so that answers can be known by hand."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+from vlseg.deploy.adapters import file_of, write_adapter
 from vlseg.deploy.manifest import Manifest, fixed_file
 
 FIXED_TEXT = fixed_file("text_embedding")
@@ -147,6 +149,25 @@ def toy_bundle(tmp_path) -> Path:
     (folder / "tokenizer.json").write_text(tokenizer_json())
     toy_manifest().save(folder)
     return folder
+
+
+@pytest.fixture
+def adapters(toy_bundle) -> Path:
+    """The toy with adapter `plain`, and `swapped`, in which red is called green and green red."""
+    manifest, model = Manifest.load(toy_bundle), onnx.load(toy_bundle / "text.onnx")
+    (constant,) = [one for one in model.graph.initializer if one.name == "table"]
+    table = numpy_helper.to_array(constant)
+    model.graph.input.append(helper.make_tensor_value_info("table", TensorProto.FLOAT, list(table.shape)))
+    onnx.save(model, toy_bundle / "text.onnx")
+    swapped = table.copy()
+    swapped[[WORDS.index("red"), WORDS.index("green")]] = table[[WORDS.index("green"), WORDS.index("red")]]
+    entries = {}
+    for name, values, threshold in (("plain", table, 0.5), ("swapped", swapped, 0.4)):
+        write_adapter(toy_bundle / file_of(name), {"text": {"table": values}})
+        entries[name] = {"file": file_of(name), "threshold": threshold, "training": {"val": {"dice": threshold}}}
+        entries[name]["parity"] = manifest.parity
+    replace(manifest, adapters=entries).save(toy_bundle)
+    return toy_bundle
 
 
 @pytest.fixture

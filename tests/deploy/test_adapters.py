@@ -1,40 +1,16 @@
 """Many adapters, one bundle: the toy's words mean other colours with another adapter, and nothing is opened again."""
 
 import json
-from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
-from vlseg.deploy.adapters import file_of, write_adapter
+from vlseg.deploy.adapters import file_of
 from vlseg.deploy.errors import BundleError, EngineError, UserError
 from vlseg.deploy.manifest import Manifest
 from vlseg.deploy.metrics import dice
 from vlseg.deploy.segmenter import Segmenter
-
-WORDS = ["<s>", "</s>", "?", "red", "green", "blue", "round", "spot"]
-
-
-@pytest.fixture
-def adapters(toy_bundle) -> Path:
-    """The toy with adapter `plain`, and `swapped`, in which red is called green and green red."""
-    manifest, model = Manifest.load(toy_bundle), onnx.load(toy_bundle / "text.onnx")
-    (constant,) = [one for one in model.graph.initializer if one.name == "table"]
-    table = numpy_helper.to_array(constant)
-    model.graph.input.append(helper.make_tensor_value_info("table", TensorProto.FLOAT, list(table.shape)))
-    onnx.save(model, toy_bundle / "text.onnx")
-    swapped = table.copy()
-    swapped[[WORDS.index("red"), WORDS.index("green")]] = table[[WORDS.index("green"), WORDS.index("red")]]
-    entries = {}
-    for name, values, threshold in (("plain", table, 0.5), ("swapped", swapped, 0.4)):
-        write_adapter(toy_bundle / file_of(name), {"text": {"table": values}})
-        entries[name] = {"file": file_of(name), "threshold": threshold, "training": {"val": {"dice": threshold}}}
-    replace(manifest, adapters=entries).save(toy_bundle)
-    return toy_bundle
 
 
 def test_an_adapter_changes_the_answers_and_its_threshold(adapters, colours):

@@ -31,5 +31,13 @@ def test_a_batch_that_the_engine_lacks_has_no_memory(fixed_bundle, tmp_path, mon
 
     monkeypatch.setattr(Segmenter, "inputs_of_parts", at_most_two)
     asked = {"folder": str(fixed_bundle), "engine": "onnxruntime", "threads": 1, "prompt": "red", "batches": [1, 2, 4]}
+    asked["adapter"] = ""
     found = measure({**asked, "image": str(draw_image(tmp_path / "x.png"))})
     assert list(found["rss_mib"]) == ["1", "2"]
+
+
+def test_it_starts_with_the_adapter_that_was_asked_for(adapters, tmp_path):
+    image = draw_image(tmp_path / "x.png")
+    assert cold(adapters, "onnxruntime", 1, image, "red", [1], "swapped")["first_ms"] > 0
+    with pytest.raises(UserError, match=r"which said: .* has no adapter 'polyp'; it has plain, swapped"):
+        cold(adapters, "onnxruntime", 1, image, "red", [1], "polyp")

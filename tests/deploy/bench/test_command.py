@@ -36,12 +36,20 @@ def test_the_text_names_subjects_stages_and_ratios(door, toy_bundle, fixed_bundl
     assert "postprocess" in said.out and "what: from the file on disk" in said.out
 
 
+def test_an_adapter_is_a_column_where_a_bundle_has_several(door, adapters):
+    said = door("bench", adapters, *WARM, "--adapter", "swapped", "--explain")
+    assert said.code == 0, said.err
+    assert "adapter" in said.out.splitlines()[0] and "swapped" in said.out.splitlines()[2]
+    assert "toy with adapter swapped on onnxruntime, fp32, engine" in said.out
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
         (("--engine", "nope"), "no engine 'nope'; known: auto"),
         (("--engine", "torch"), "--engine torch runs a run"),
         (("--against", "nobody"), "--against 'nobody' is not measured here; known: toy:onnxruntime"),
+        (("--adapter", "skin"), "no bundle here has several adapters: leave --adapter skin out"),
         (("--repeats", 0), "has a count below 1"),
         (("--batch", 0), "has a count below 1"),
         (("--image", "none.png"), "no image file none.png"),

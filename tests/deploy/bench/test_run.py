@@ -3,7 +3,9 @@ import shutil
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from vlseg.deploy.annotations import Sample
 from vlseg.deploy.bench import rounds
 from vlseg.deploy.bench.plan import Plan, Subject
 from vlseg.deploy.bench.run import Extras, bench, measure
@@ -14,6 +16,7 @@ from vlseg.deploy.segmenter import Segmenter
 
 KEYS = {
     "bundle",
+    "adapter",
     "engine",
     "precision",
     "batch",
@@ -231,3 +234,44 @@ def test_equal_names_are_kept_apart_by_their_folder(toy_bundle, tmp_path):
     report = bench([toy_bundle, tmp_path / "other" / "toy"], plan=Plan(repeats=1, warmup=0), extras=WARM)
     names = {row["bundle"] for row in report["rows"]}
     assert len(names) == 2
+
+
+def test_the_row_names_the_adapter_that_answered(adapters, fixed_bundle, colours, tmp_path, monkeypatch):
+    """The toy's swapped adapter calls red what is green: the accuracy in the row is that of the adapter it names."""
+    heard = []
+    monkeypatch.setattr("vlseg.deploy.bench.run.cold", lambda *words: heard.append(words[-1]) or {})
+    plan, found = Plan(repeats=1, warmup=0, prompt="red"), {}
+    Image.fromarray(colours[1]["green"].astype(np.uint8) * 255).save(tmp_path / "mask.png")
+    Image.fromarray(colours[0]).save(tmp_path / "image.png")
+    sample = Sample(tmp_path / "image.png", tmp_path / "mask.png", {"p1": "red"}, "one")
+    for adapter in (None, "swapped"):
+        report = bench([adapters, fixed_bundle], plan=plan, adapter=adapter, extras=Extras(samples=[sample]), threads=1)
+        found |= {row["adapter"]: row["dice"] for row in report["rows"] if row["bundle"] == adapters.name}
+        assert {row["adapter"] for row in report["rows"] if row["bundle"] == fixed_bundle.name} == {None}
+    assert list(found) == ["plain", "swapped"] and found["plain"] < 0.1 and found["swapped"] > 0.85
+    assert heard == ["plain", "", "swapped", ""]
+
+
+def test_another_engine_is_held_against_the_same_adapter(adapters, monkeypatch):
+    used = []
+    inner = Segmenter.use
+    monkeypatch.setattr(Segmenter, "use", lambda self, name: used.append(name) or inner(self, name))
+    monkeypatch.setattr("vlseg.deploy.bench.proof.REFERENCE", "another")
+    monkeypatch.setattr("vlseg.deploy.bench.proof.Segmenter", Renamed)
+    bench([adapters], plan=Plan(repeats=1, warmup=0), adapter="swapped", extras=WARM, threads=1)
+    assert used == ["swapped", "swapped"]
+
+
+class Renamed(Segmenter):
+    """ONNX Runtime, whatever it is called."""
+
+    @classmethod
+    def open(cls, bundle, engine="auto", threads=None):
+        return super().open(bundle, "onnxruntime", threads)
+
+
+def test_an_adapter_that_nothing_has_is_refused(adapters, fixed_bundle):
+    with pytest.raises(UserError, match=r"no bundle here has several adapters: leave --adapter swapped out"):
+        bench([fixed_bundle], adapter="swapped")
+    with pytest.raises(UserError, match=r"has no adapter 'polyp'; it has plain, swapped"):
+        bench([fixed_bundle, adapters], adapter="polyp", extras=WARM)
