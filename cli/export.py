@@ -27,6 +27,7 @@ def export(
         list[int] | None,
         typer.Option(help="Compute capability to build for, e.g. 86; repeat for more; default: all."),
     ] = None,
+    opset: Annotated[int, typer.Option(help="Of ONNX: 20, or 18 for parsers that do not read it.")] = 20,
     adapter: Annotated[
         list[str] | None, typer.Option(help="NAME=RUN: one bundle for this run and RUN; repeat for more.")
     ] = None,
@@ -41,7 +42,7 @@ def export(
 
     if adapter:
         alone = {"--fixed-prompt": fixed_prompt, "--calibrate": calibrate, "--arch": arch, "--data": data}
-        alone |= {"--target": target != "onnx", "--folds": folds == "all"}
+        alone |= {"--target": target != "onnx", "--folds": folds == "all", "--opset": opset != 20}
         _several(run, adapter, bundle, precision, overwrite, as_json, [name for name, on in alone.items() if on])
         return
     report = pack(
@@ -54,6 +55,7 @@ def export(
         target=target,
         architectures=arch or (),
         calibrate=calibrate,
+        opset=opset,
         overwrite=overwrite,
         progress=say,
     )

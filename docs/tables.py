@@ -52,12 +52,13 @@ def latency() -> str:
 
 def rtx_engines() -> str:
     """The engines of TensorRT-RTX built on a CPU: one line for each part, the newest row of each."""
-    newest = {(row["method"], row["size"], row["precision"], row["part"]): row for row in rows("rtx")}
-    header = ["method", "size", "precision", "part", "cards (sm)", "ONNX, MB", "engine, MB", "build, s"]
+    named = ("method", "size", "precision", "opset", "part")
+    newest = {tuple(row[name] for name in named): row for row in rows("rtx")}
+    header = [*named, "eight-bit", "cards (sm)", "ONNX, MB", "engine, MB", "build, s"]
     lines = [
         [
             *key,
-            row["architectures"],
+            *(row[name] for name in ("eight_bit_linears", "architectures")),
             *(f"{int(row[name]) / 1e6:.1f}" for name in ("onnx_bytes", "plan_bytes")),
             row["seconds"],
         ]

@@ -29,7 +29,7 @@ from .islands import Chosen, choose_halves, overflows, too_dear
 from .judge import Picture
 from .parity import cases_from, torch_segmenter
 from .parts import FILES, sources_of, tokens
-from .precision import PRECISIONS, check_calibration, check_precision, in_precision
+from .precision import PRECISIONS, check_calibration, check_opset, in_precision
 from .prepare import Prepared, prepare
 from .quantize_choose import quantize_bundle
 from .targets import build_engines, check_target, finish
@@ -52,6 +52,7 @@ class Options:
     folds: Folds = "measure"
     target: str = "onnx"
     architectures: tuple[int, ...] = ()
+    opset: int = OPSET
 
 
 def export(
@@ -67,6 +68,7 @@ def export(
     target: str = "onnx",
     architectures: Iterable[int] = (),
     calibrate: Path | str | None = None,
+    opset: int = OPSET,
     overwrite: bool = True,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
@@ -84,14 +86,16 @@ def export(
         target: one of `targets.TARGETS`.
         architectures: compute capabilities to build engines for, 86 for 8.6; none: all that the target knows.
         calibrate: folder of pictures that an eight-bit precision measures its ranges on; nothing of them is kept.
+        opset: of ONNX, one of `graph.OPSETS`.
         overwrite: replace a bundle of ours.
         progress: called with a sentence before each step.
 
     Raises:
         UserError: bad input, or a bundle that does not agree with the model; nothing is written then.
     """
-    options = Options(precision, tuple(dict.fromkeys(fixed_prompts)), folds, target, tuple(architectures))
+    options = Options(precision, tuple(dict.fromkeys(fixed_prompts)), folds, target, tuple(architectures), opset)
     check_calibration(precision, calibrate is not None)
+    check_opset(opset, precision)
     check_target(target, options.architectures, precision)
     cases = cases_from(data, split, prompt) if data is not None else None
     pictures = read_pictures(calibrate, prompt, options.fixed_prompts) if calibrate is not None else ()
@@ -178,7 +182,7 @@ def pack(
 
     `choose` says what of each part is half, and what it found; without it all is, where the precision is.
     """
-    check_precision(options.precision)
+    check_opset(options.opset, options.precision)
     if options.fixed_prompts and model.text_depends_on_image:
         raise UserError(
             f"the text of {info['method']} depends on the image, so no prompt can be made a constant: "
@@ -200,7 +204,7 @@ def pack(
     for name, file in files.items():
         tell(f"exporting the {name} part in {options.precision}")
         module = halves[name]() if name in halves else in_precision(sources[name].module, options.precision)
-        graph = to_onnx(replace(sources[name], module=module))
+        graph = to_onnx(replace(sources[name], module=module), options.opset)
         axes[name] = axes_of(graph)
         onnx.save(graph, folder / file)
     folds = [*({"fold": phrase} for phrase in prepared.done), *records]
@@ -228,7 +232,7 @@ def _manifest(model: Promptable, info: dict[str, Any], options: Options) -> Mani
         tokenizer=None if options.fixed_prompts else TOKENIZER,
         fixed_prompts=list(options.fixed_prompts),
         precision=options.precision,
-        opset=OPSET,
+        opset=options.opset,
         training=_numbers(info.get("metrics", {}) | {key: info[key] for key in _COUNTS if key in info}),
         versions={name: version(name) for name in _LIBRARIES},
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -16,6 +16,8 @@ from .naming import name_functions, name_nodes
 from .policy import check
 
 OPSET = 20
+OPSETS = (18, 20)
+"""Of ONNX, that a part can be exported in: 18 is for parsers that do not read 20."""
 LIMITS = {"batch": (1, 1024), "length": (2, 77)}
 """The named axes and the sizes they may take; the shortest sentence is its begin and its end."""
 
@@ -48,8 +50,8 @@ class _Given(nn.Module):
         return self.module(*given)
 
 
-def to_onnx(source: Source) -> onnx.ModelProto:
-    """Return the graph of a module: opset 20, every named axis dynamic, no trace of where it was built.
+def to_onnx(source: Source, opset: int = OPSET) -> onnx.ModelProto:
+    """Return the graph of a module: every named axis dynamic, no trace of where it was built.
 
     Each operator of `kernels` is one node in domain `vlseg`, with the function that says what it means beside it.
 
@@ -67,7 +69,7 @@ def to_onnx(source: Source) -> onnx.ModelProto:
         exported = torch.onnx.export(
             program,
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=list(source.inputs),
             output_names=list(source.outputs),
             verbose=False,

@@ -42,10 +42,13 @@ def rtx_rows(folder: Path, manifest: Manifest) -> list[Row]:
             continue
         wanted = rtx.check_architectures((), manifest.precision)
         plan = rtx.build(folder / file, manifest.axes[part], wanted)
+        nodes = onnx.load(folder / file, load_external_data=False).graph.node
         rows.append(
             {
                 **_subject(manifest),
+                "opset": manifest.opset,
                 "part": part,
+                "eight_bit_linears": sum(node.op_type == "QuantizeLinear" for node in nodes),
                 "architectures": " ".join(map(str, plan.architectures)),
                 "left_out": " ".join(map(str, plan.left_out)),
                 "layers": plan.layers,

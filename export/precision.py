@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..deploy.errors import UserError
+from .graph import OPSET, OPSETS
 
 PRECISIONS = {
     "fp32": ("fp32", ""),
@@ -40,6 +41,16 @@ def check_precision(precision: str) -> None:
     """Refuse a precision that no part can be exported in."""
     if precision not in PRECISIONS:
         raise UserError(f"no precision {precision!r} here; known: {', '.join(PRECISIONS)}")
+
+
+def check_opset(opset: int, precision: str) -> None:
+    """Refuse an opset that no part can be exported in, or that lacks what a precision is written with."""
+    check_precision(precision)
+    if opset not in OPSETS:
+        raise UserError(f"no opset {opset} here; known: {', '.join(map(str, OPSETS))}")
+    half, bits = PRECISIONS[precision]
+    if bits and half == "fp16" and opset < 19:
+        raise UserError(f"ONNX opset {opset} has no float16 scales, which {precision} needs: export with opset {OPSET}")
 
 
 def check_calibration(precision: str, given: bool) -> None:

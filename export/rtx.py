@@ -13,7 +13,6 @@ from ..deploy import rtx
 from ..deploy.files import atomic_write
 from ..deploy.manifest import Manifest
 from ..deploy.rtx_plans import FOLDER, Entry, write_index
-from .graph import OPSET
 from .policy import IR_VERSION
 
 PROVIDER = "NvTensorRTRTXExecutionProvider"
@@ -67,7 +66,7 @@ def context(model: onnx.ModelProto, plan: str, architectures: Sequence[int]) -> 
         partition_name=graph.name,
     )
     made = helper.make_graph([node], graph.name, graph.input, graph.output)
-    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid("com.microsoft", 1)]
+    opsets = [*(one for one in model.opset_import if not one.domain), helper.make_opsetid("com.microsoft", 1)]
     return helper.make_model(made, opset_imports=opsets, ir_version=IR_VERSION, producer_name="vlseg")
 
 

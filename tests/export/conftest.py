@@ -34,7 +34,7 @@ def same_graphs(exported, monkeypatch):
 
     _, folder, _ = exported
     files = {"image_embedding": "image.onnx", "text_embedding": "text.onnx", "logits": "decoder.onnx"}
-    monkeypatch.setattr(bundle, "to_onnx", lambda source: onnx.load(folder / files[source.outputs[0]]))
+    monkeypatch.setattr(bundle, "to_onnx", lambda source, opset: onnx.load(folder / files[source.outputs[0]]))
 
 
 @pytest.fixture

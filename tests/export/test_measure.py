@@ -16,6 +16,7 @@ def test_a_row_for_each_engine(exported):
     assert [row["part"] for row in rows] == ["image", "text", "decoder"]
     for row in rows:
         assert row["plan_bytes"] > 1000 and row["seconds"] > 0 and row["left_out"] == "75"
+        assert row["opset"] == 20 and row["eight_bit_linears"] == 0
         assert (
             row["architectures"] == "80 86 89 120"
             and row["onnx_bytes"] == (folder / f"{row['part']}.onnx").stat().st_size

@@ -8,10 +8,10 @@ from torch import nn
 
 from vlseg.deploy.engines.ort import OnnxRuntime
 from vlseg.deploy.errors import UserError
-from vlseg.export.graph import to_onnx
+from vlseg.export.graph import OPSETS, to_onnx
 from vlseg.export.parts import sources_of
 from vlseg.export.policy import operators
-from vlseg.export.precision import in_precision
+from vlseg.export.precision import check_opset, in_precision
 from vlseg.export.prepare import prepare
 
 
@@ -57,3 +57,28 @@ def test_weights_beyond_half_are_refused():
     nn.init.constant_(module.weight, 1e6)
     with pytest.raises(UserError, match="fp32"):
         in_precision(module, "fp16")
+
+
+def test_the_older_opset_answers_the_same(nano, tmp_path):
+    source, answers = sources_of(prepare(nano))["decoder"], []
+    feed = {name: value.numpy() for name, value in source.inputs.items()}
+    for opset in OPSETS:
+        graph = to_onnx(source, opset)
+        assert [one.version for one in graph.opset_import if not one.domain] == [opset]
+        onnx.save(graph, tmp_path / f"{opset}.onnx")
+        answers.append(OnnxRuntime(tmp_path / f"{opset}.onnx").run(feed)["logits"])
+    np.testing.assert_allclose(*answers, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("opset", "precision", "said"),
+    [
+        (21, "fp32", r"no opset 21 here; known: 18, 20"),
+        (18, "fp8", r"opset 18 has no float16 scales, which fp8 needs: export with opset 20"),
+        (18, "int8-fp16", r"opset 18 has no float16 scales"),
+    ],
+)
+def test_an_opset_that_cannot_be(opset, precision, said):
+    with pytest.raises(UserError, match=said):
+        check_opset(opset, precision)
+    check_opset(18, "int8")

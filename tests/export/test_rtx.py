@@ -7,7 +7,7 @@ from vlseg.deploy import rtx
 from vlseg.deploy.errors import EngineError, UserError
 from vlseg.deploy.manifest import Manifest
 from vlseg.deploy.rtx_plans import FOLDER, INDEX, read_index
-from vlseg.export import graph, targets
+from vlseg.export import targets
 from vlseg.export.bundle import Options, export_model, pack
 from vlseg.export.rtx import PROVIDER, context
 from vlseg.train.models.methods import build_model
@@ -92,10 +92,9 @@ def test_without_the_wheels_the_target_is_refused_first(monkeypatch):
         pytest.param("cris/coop", "nano", "fp16", 18, marks=slow),
     ],
 )
-def test_every_part_builds(method, size, precision, opset, tmp_path, monkeypatch):
-    monkeypatch.setattr(graph, "OPSET", opset)
+def test_every_part_builds(method, size, precision, opset, tmp_path):
     model = build_model(method, size, weights=None if size == "tiny" else "random")
-    options = Options(precision, folds="none")
+    options = Options(precision, folds="none", opset=opset)
     manifest = pack(model, {"method": method, "size": size, "weights": "random"}, tmp_path, options, lambda step: None)
     for part, file in manifest.parts.items():
         plan = rtx.build(tmp_path / str(file), manifest.axes[part])
