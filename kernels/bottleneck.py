@@ -9,7 +9,8 @@ import triton
 from torch import Tensor
 
 from . import tiles
-from .bottleneck_kernels import bottleneck_backward_columns, bottleneck_backward_rows, bottleneck_forward
+from .bottleneck_gradients import bottleneck_backward_columns, bottleneck_backward_rows
+from .bottleneck_kernels import bottleneck_forward
 from .forms import power_of_two
 from .launch import DTYPES, as_batches, precision, rows_contiguous, splits_for, strides
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 import triton.language as tl
 
-from . import attention_kernels, bottleneck_kernels, fusion_kernels, pooling_kernels, tiles
+from . import attention_kernels, bottleneck_gradients, bottleneck_kernels, fusion_kernels, pooling_kernels, tiles
 from .forms import adapter_layout, power_of_two
 
 ARCHITECTURES = (80, 86, 87, 89, 90, 100, 110, 120)
@@ -25,8 +25,8 @@ LANGUAGE = {"fp32": tl.float32, "fp16": tl.float16, "bf16": tl.bfloat16}
 
 KERNELS: dict[str, Any] = {
     "bottleneck_forward": bottleneck_kernels.bottleneck_forward,
-    "bottleneck_backward_rows": bottleneck_kernels.bottleneck_backward_rows,
-    "bottleneck_backward_columns": bottleneck_kernels.bottleneck_backward_columns,
+    "bottleneck_backward_rows": bottleneck_gradients.bottleneck_backward_rows,
+    "bottleneck_backward_columns": bottleneck_gradients.bottleneck_backward_columns,
     "closed_forward": fusion_kernels.closed_forward,
     "text_adapter": fusion_kernels.text_adapter,
     "pooling_query": pooling_kernels.pooling_query,

@@ -14,7 +14,7 @@ except ModuleNotFoundError:
     import tomli as tomllib  # pyright: ignore[reportMissingImports]
 
 RECIPES = Path(__file__).parent / "recipes"
-PAPERS = ("vlsm-adapter", "tunevlseg", "lga", "vlseg")
+PAPERS = ("vlsm-adapter", "tunevlseg", "lga", "vlseg", "plus")
 """The shipped files; where several have a recipe for a method, the first is its preset."""
 SMALL = RECIPES / "small.toml"
 ASIDE = ("base", "search", "searched", "source", "column")

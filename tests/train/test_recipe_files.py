@@ -6,7 +6,7 @@ from vlseg.train.recipe import Recipe, load_recipe
 from vlseg.train.recipe_files import listing, read_preset, read_recipe, shipped
 from vlseg.train.search import read_space
 
-PUBLISHED = [name for name in shipped() if not name.startswith("vlseg/")]
+PUBLISHED = [name for name in shipped() if not name.startswith(("vlseg/", "plus/"))]
 
 
 @pytest.mark.parametrize("name", shipped())
@@ -84,6 +84,15 @@ def test_short_names_and_presets():
     assert read_preset("clipseg/coop", small=True).fields["prompt"] == "random"
     assert read_preset("clipseg/frozen", small=False).fields == {}
     assert load_recipe(method="clipseg/frozen", size="base") == Recipe(method="clipseg/frozen", size="base")
+
+
+@pytest.mark.parametrize("parts", ["v", "vl", "vlc"])
+def test_ours_is_the_preset_of_the_embedded_size_but_for_start_and_rate(parts):
+    method = f"clipseg/dense-{parts}"
+    ours = load_recipe(f"dense-{parts}+")
+    tuned = ("options.outer=identity", "options.init=zero", "lr=4e-3")
+    assert ours == load_recipe(overrides=tuned, method=method, size="tiny")
+    assert load_recipe(method=method, size="tiny").lr == 1e-3
 
 
 def test_files_of_users(tmp_path):
