@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from .errors import UserError
 from .window import Window, apply_window
@@ -166,9 +166,19 @@ def _open(path: Path | str, frame: int | None = None) -> tuple[Image.Image, int]
             raise UserError(f"{path} has no frame {frame}: it holds {frames}, counted from 0")
         if frame:
             picture.seek(frame)
+        _check_covered(picture)
         picture.load()
         ImageOps.exif_transpose(picture, in_place=True)
         return picture, frames
+
+
+def _check_covered(picture: ImageFile.ImageFile) -> None:
+    """Refuse a TIFF whose strips or tiles end before the picture does: Pillow would leave the rest black."""
+    if picture.format == "TIFF" and picture.tile:
+        extents = [tile.extents or (0, 0, *picture.size) for tile in picture.tile]
+        right, low = (max(extent[side] for extent in extents) for side in (2, 3))
+        if right < picture.width or low < picture.height:
+            raise OSError(f"it says {picture.width} x {picture.height} pixels and holds {right} x {low}")
 
 
 def check_file(path: Path) -> None:

@@ -1,3 +1,5 @@
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -109,6 +111,17 @@ def test_truncated_files(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(UserError, match=rf"x\.{suffix}"):
         pixels.read_image(path)
+
+
+def test_a_tiff_that_says_more_than_it_holds(tmp_path):
+    """Its one strip ends before the picture does; what is not there would be read as black."""
+    path = saved(tmp_path, Image.fromarray(rgb(8, 8)), "x.tif")
+    data, height = bytearray(path.read_bytes()), struct.pack("<HHII", 257, 4, 1, 8)
+    struct.pack_into("<I", data, data.index(height) + 8, 800)
+    path.write_bytes(data)
+    for read in (pixels.read_image, pixels.read_mask):
+        with pytest.raises(UserError, match="says 8 x 800 pixels and holds 8 x 8"):
+            read(path)
 
 
 def test_bad_files_are_named(tmp_path):
