@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 from table_evidence import SETS, curves, evidence_rows, short  # noqa: E402 - scripts beside this one
-from table_questions import newest  # noqa: E402
+from table_questions import by_images  # noqa: E402
 from table_rows import Row, spread  # noqa: E402
 
 # with a salt of its own, a figure of the same rows is the same file
@@ -26,8 +26,8 @@ def main() -> None:
         by_method(rows, DOCS / "evidence-dice.svg")
         learning(rows, DOCS / "evidence-curves.svg")
         by_size(rows, DOCS / "evidence-size.svg")
-    if few := newest("few"):
-        by_images(few, DOCS / "evidence-few.svg")
+    if few := by_images():
+        label_efficiency(few, DOCS / "evidence-few.svg")
 
 
 def by_method(rows: list[Row], path: Path) -> None:
@@ -98,13 +98,13 @@ def _of_all(rows: list[Row], sets: list[str]) -> list[str]:
     return [method for method, data in found.items() if data >= set(sets)]
 
 
-def by_images(rows: list[Row], path: Path) -> None:
+def label_efficiency(rows: list[Row], path: Path) -> None:
     """Dice against the number of training images, a line for each method."""
     figure, axis = plt.subplots(figsize=(4, 3), layout="constrained")
     for method in dict.fromkeys(row["method"] for row in rows):
         own = sorted((int(row["train_images"]), float(row["dice"])) for row in rows if row["method"] == method)
         axis.plot(*zip(*own, strict=True), marker="o", markersize=3, label=short(method))
-    axis.set(title=rows[0]["data"], ylim=(0, 1), xlabel="training images", ylabel="Dice")
+    axis.set(title=rows[0]["data"], xlabel="training images", ylabel="Dice")
     axis.legend(fontsize=7)
     _save(figure, path)
 

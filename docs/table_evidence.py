@@ -7,16 +7,21 @@ from table_rows import Row, ranged, rows, table
 SETS = ("ph2_skin", "kvasir_seg", "dsb2018_nuclei", "busi", "cvc_clinicdb", "cxr_covid")
 RULES = {"mean-mask": "mean mask", "otsu": "Otsu", "image/unet": "U-Net", "clipseg/frozen": "frozen"}
 IMAGES = "140"  # training images of the comparison; cxr_covid has 69
-FILES = ("evidence", "home")
+FILES = ("evidence", "home", "tune")
+PLUS = "options.outer=identity options.init=zero lr=4e-3"  # what the presets of recipes/plus.toml set
 
 
 def evidence_rows() -> list[Row]:
-    """Return the rows of the comparison: p1, the newest of each seed, on the newest frozen weights of each backbone."""
-    every = (row for name in FILES for row in rows(name))
+    """Return the rows of the comparison: p1, the newest of each seed, on the newest frozen weights of each backbone.
+
+    A method with the settings of its preset `+` is a method of its own, with a + behind its name.
+    """
     found = [
-        row
-        for row in every
-        if (row["prompt"], row["train_prompt"], row["set"], row["train_images"]) == ("p1", "p1", "", IMAGES)
+        row | {"method": row["method"] + "+"} if row["set"] else row
+        for name in FILES
+        for row in rows(name)
+        if (row["prompt"], row["train_prompt"], row["train_images"]) == ("p1", "p1", IMAGES)
+        if row["set"] in ("", PLUS)
     ]
     weights = {row["method"].partition("/")[0]: row["weights_hash"] for row in found}
     newest = {

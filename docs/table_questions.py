@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 
-from table_evidence import IMAGES, RULES, evidence_rows, short
+from table_evidence import IMAGES, PLUS, RULES, evidence_rows, short
 from table_rows import Row, ranged, rows, table
 
 NOT_YET = "No cell of this grid has been run yet."
@@ -13,6 +13,11 @@ WITHOUT_LEARNING = ("mean-mask", "otsu", "clipseg/frozen")
 def newest(name: str) -> list[Row]:
     """Return the rows of a grid, the newest of each cell, sentence and set it was judged on."""
     return list({(row["cell"], row["prompt"], row["tested_on"]): row for row in rows(name)}.values())
+
+
+def by_images() -> list[Row]:
+    """Return the rows by number of images; a method with the settings of its preset `+` has a + behind its name."""
+    return [row | {"method": row["method"] + "+"} if PLUS in row["set"] else row for row in newest("few")]
 
 
 def own(data: str, method: str) -> list[Row]:
@@ -74,7 +79,7 @@ def shift() -> str:
 
 def few() -> str:
     """Dice by the number of training images."""
-    found = newest("few")
+    found = by_images()
     if not found:
         return NOT_YET
     data, counts = found[0]["data"], sorted({int(row["train_images"]) for row in found})

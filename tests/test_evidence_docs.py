@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from vlseg.train.recipe import load_recipe
+from vlseg.train.recipe_files import shipped
+
 DOCS = Path(__file__).parent.parent / "docs"
 ROW = {
     "prompt": "p1", "train_prompt": "p1", "set": "", "train_images": "140", "data": "ph2_skin", "tested_on": "ph2_skin",
@@ -70,6 +73,19 @@ def test_tables_hold_the_newest_weights_and_the_range_over_seeds(tables):
     assert "| Otsu | - | - | 0.500 | 20.0 | - | - |" in tables.cost()
 
 
+def test_a_preset_of_ours_is_a_method_of_its_own(tables, tmp_path):
+    row = ROW | {"cell": "9", "method": "clipseg/dense-vl", "weights_hash": "new", "dice": "0.95", "set": tables.PLUS}
+    write(tmp_path / "tune.csv", [row, row | {"set": "lr=9"}])
+    assert tables.compared().splitlines()[-1] == "| clipseg/dense-vl+ | 0.950 |"
+
+
+def test_what_a_plus_stands_for_is_the_presets_settings(loaded):
+    settings = loaded("table_evidence").PLUS.split()
+    for name in (name for name in shipped() if name.startswith("plus/")):
+        recipe = load_recipe(name)
+        assert load_recipe(overrides=settings, method=recipe.method, size="tiny") == recipe
+
+
 def test_an_epoch_that_was_written_twice_counts_once(tables):
     assert tables.curves()["1"] == [(0.0, 0.0), (0.1, pytest.approx(1 / 9)), (0.2, pytest.approx(2 / 9))]
 
@@ -80,7 +96,7 @@ def test_figures_are_drawn(tables, loaded, tmp_path):
     plots.by_method(rows, tmp_path / "dice.svg")
     plots.learning(rows, tmp_path / "curves.svg")
     plots.by_size(rows, tmp_path / "size.svg")
-    plots.by_images([row | {"train_images": n} for n in ("14", "35") for row in rows[1:2]], tmp_path / "few.svg")
+    plots.label_efficiency([row | {"train_images": n} for n in ("14", "35") for row in rows[1:2]], tmp_path / "few.svg")
     for name in ("dice.svg", "curves.svg", "size.svg", "few.svg"):
         text = (tmp_path / name).read_text()
         assert "</svg>" in text and "ph2_skin" in text and "dc:date" not in text
