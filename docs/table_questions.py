@@ -146,8 +146,8 @@ def absent() -> str:
         share = sum(float(row["empty_share"]) * int(row["n"]) for row in group) / count
         asked = row["prompt"].removeprefix("absent=") if "=" in row["prompt"] else "another object's phrase"
         trained = row["data"].replace("+", ", ")
-        lines.append([row["method"], trained, _said(row) or "none", asked, f"{share:.1%}", str(count)])
-    header = ["method", "trained on", "negatives", "asked", "answers below 1 % of the area", "images"]
+        lines.append([row["method"], trained, _how(row), asked, f"{share:.1%}", str(count)])
+    header = ["method", "trained on", "for", "asked", "answers below 1 % of the area", "images"]
     return table(header, lines) if lines else NOT_YET
 
 

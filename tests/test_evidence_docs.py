@@ -164,7 +164,7 @@ def test_several_sets_at_once_in_turn_and_what_is_absent(tables, loaded, tmp_pat
     write(tmp_path / "many.csv", rows)
     assert "| clipseg/maple | one for each | 0.820 (0.720 to 0.920) | - |" in questions.many()
     assert "| clipseg/maple | one for all, 1.5 min | 0.500 | 0.200 |" in questions.many()
-    assert "| clipseg/maple | ph2_skin, busi | none | another object's phrase | 75.0% | 20 |" in questions.absent()
+    assert "| clipseg/maple | ph2_skin, busi | 1.5 min | another object's phrase | 75.0% | 20 |" in questions.absent()
     turn = questions.forgetting().splitlines()
     assert turn[3:6] == [
         "| clipseg/maple | after ph2_skin | 0.820 (0.720 to 0.920) | - |",
