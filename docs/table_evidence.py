@@ -29,7 +29,13 @@ def evidence_rows() -> list[Row]:
         for row in found
         if row["tested_on"] == row["data"] and row["weights_hash"] == weights[row["method"].partition("/")[0]]
     }
-    return list(newest.values())
+    published = list(dict.fromkeys(_published(row) for row in found))
+    return sorted(newest.values(), key=lambda row: published.index(_published(row)))
+
+
+def _published(row: Row) -> str:
+    """Return the method that a row's is, or is a preset of."""
+    return row["method"].removesuffix("+") if row["set"] else row["method"]
 
 
 def curves() -> dict[str, list[tuple[float, float]]]:
