@@ -24,17 +24,15 @@ def alone(path: Path) -> Iterator[IO[str]]:
     Raises:
         UserError: another process holds it, or it cannot be written.
     """
-    with writing(path, anything=True):
-        lock = _taken(path)
-    with lock:
-        lock.truncate(0)
-        since = datetime.now().isoformat(" ", "minutes")
-        lock.write(json.dumps({"pid": os.getpid(), "machine": platform.node(), "since": since}))
-        lock.flush()
-        try:
-            yield lock
-        finally:
-            path.unlink(missing_ok=True)
+    with ExitStack() as closing:
+        with writing(path, anything=True):
+            lock = closing.enter_context(_taken(path))
+            closing.callback(path.unlink, missing_ok=True)
+            since = datetime.now().isoformat(" ", "minutes")
+            holder = {"pid": os.getpid(), "machine": platform.node(), "since": since}
+            lock.truncate(0)
+            os.write(lock.fileno(), json.dumps(holder).encode())
+        yield lock
 
 
 def check_free(path: Path) -> None:

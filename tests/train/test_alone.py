@@ -1,5 +1,6 @@
 """Two processes never work in one folder, and one that was killed keeps nobody out."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -69,6 +70,16 @@ def test_a_lock_without_words_is_held_too(tmp_path, holder):
 def test_a_folder_that_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match="cannot write"), alone(tmp_path / "absent" / "lock"):
         pass
+
+
+def test_a_disk_without_room_for_the_lock(tmp_path, monkeypatch):
+    def full(handle, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(UserError, match=r"cannot write .*No space left"), alone(tmp_path / "lock"):
+        pass
+    assert not (tmp_path / "lock").exists()
 
 
 def test_a_second_training_into_one_folder_is_refused(shapes, tmp_path, nano):
