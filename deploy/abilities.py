@@ -11,8 +11,11 @@ _AHEAD_OF_TIME = (10, 9)
 def precisions(facts: Facts) -> list[str]:
     """Return the precisions that run natively: of the first GPU where there is one, else of the CPU."""
     capability = capability_of(facts)
-    if capability is None:
-        return ["fp32", "int8"]
+    return ["fp32", "int8"] if capability is None else precisions_of(capability)
+
+
+def precisions_of(capability: int) -> list[str]:
+    """Return the precisions that a GPU of this compute capability, 87 for 8.7, has units for."""
     found = ["fp32", "fp16"] if capability >= 70 else ["fp32"]
     # integer matrix units came with Xavier and Turing, eight-bit floats with Ada
     found += ["int8"] if capability >= 72 else []

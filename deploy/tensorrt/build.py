@@ -19,7 +19,7 @@ from .compile import compile_engine, order_of
 from .cuda import Cuda, Device
 from .kernels import INDEX as KERNELS
 from .kernels import Kernel, read_kernels
-from .network import check_opset, mentions
+from .network import check_opset, check_precision, mentions
 from .plans import FOLDER, Here, Plan, check_file, key_of, read_plans, stale, write_plans
 from .progress import Tell
 from .prove import full_batch, load, median, times
@@ -154,6 +154,7 @@ def _site(folder: Path, options: Options, say: Say, tell: Tell, trt: Any, cuda: 
     for name in filter(None, manifest.parts.values()):
         check_own_weights(folder / name)
     device = cuda.device()
+    check_precision(device.capability, manifest)
     here = Here(device.name, device.capability, trt.__version__)
     allowed = budget(device.memory, cuda.free(), options.workspace_mib, options.level)
     kernels = read_kernels(folder, manifest, device.capability)

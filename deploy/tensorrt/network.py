@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..abilities import precisions_of
 from ..errors import EngineError
 from ..manifest import Manifest
 from .library import has_plugins, newest_opset, version_of
@@ -46,6 +47,16 @@ def check_opset(trt: Any, manifest: Manifest) -> None:
         raise EngineError(
             f"{manifest.name} has ONNX opset {manifest.opset}, TensorRT {trt.__version__} reads up to {newest}: "
             f"export it with opset 20, or update TensorRT"
+        )
+
+
+def check_precision(capability: int, manifest: Manifest) -> None:
+    """Refuse a bundle in numbers that this GPU has no units for, before TensorRT says it of some layer."""
+    has = precisions_of(capability)
+    if lacks := [one for one in manifest.precision.split("-") if one not in has]:
+        raise EngineError(
+            f"{manifest.name} is in {manifest.precision}, and sm_{capability} has no {lacks[0]}: "
+            f"export with --precision {'fp16' if 'fp16' in has else 'fp32'}{' or int8-fp16' if 'int8' in has else ''}"
         )
 
 

@@ -305,6 +305,24 @@ def test_an_opset_that_the_parser_lacks(bundle, cuda, gpu):
     build(bundle, trt=FakeTensorRT("10.16.1.11", gpu), cuda=cuda)
 
 
+@pytest.mark.parametrize(
+    ("precision", "capability", "said"),
+    [
+        ("fp8", (8, 7), r"is in fp8, and sm_87 has no fp8: export with --precision fp16 or int8-fp16"),
+        ("int8-fp16", (7, 0), r"sm_70 has no int8: export with --precision fp16$"),
+    ],
+)
+def test_numbers_that_the_gpu_has_no_units_for(bundle, precision, capability, said):
+    gpu = FakeCuda(capability=capability)
+    trt = FakeTensorRT("10.16.1.11", gpu)
+    replace(Manifest.load(bundle), precision=precision).save(bundle)
+    with pytest.raises(EngineError, match=said):
+        build(bundle, trt=trt, cuda=Cuda(gpu))
+    assert not trt.built
+    newer = FakeCuda(capability=(11, 0))
+    assert build(bundle, trt=FakeTensorRT("10.16.1.11", newer), cuda=Cuda(newer))["engines"]
+
+
 def test_a_bundle_from_before_answers_were_kept(toy_bundle, trt, cuda):
     with pytest.raises(EngineError, match=r"has no answers.npz to prove engines by: export it again"):
         build(toy_bundle, trt=trt, cuda=cuda)
