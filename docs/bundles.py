@@ -11,7 +11,7 @@ import lzma
 import shutil
 import tarfile
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +20,14 @@ import onnx
 from onnx import numpy_helper
 
 from vlseg.deploy.drawn import draw_cases
+from vlseg.deploy.files import atomic_write
 from vlseg.deploy.manifest import Manifest
 from vlseg.deploy.parity import certify
 from vlseg.deploy.segmenter import Segmenter
 from vlseg.export.bundle import export_model
 from vlseg.export.explain import explain
 from vlseg.export.parity import torch_segmenter
+from vlseg.train.models.card import CARD, bundle_card
 from vlseg.train.models.methods import build_model
 from vlseg.train.models.promptable import Promptable
 from vlseg.train.models.runs import load_run
@@ -36,6 +38,15 @@ BITS = (10, 11, 12, 13, 14, 16, 23)
 LARGE = 256
 # the shared weights lie as far apart as a bundle is large; four-byte numbers
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9, "dict_size": 64 << 20, "lc": 0, "lp": 2, "pb": 2}]
+
+
+@dataclass(frozen=True)
+class Exact:
+    """A bundle as it was exported: the model, what its run says, and the folder."""
+
+    model: Promptable
+    info: dict[str, Any]
+    folder: Path
 
 
 def main() -> None:
@@ -51,45 +62,47 @@ def main() -> None:
     print(f"{given.out}: {given.out.stat().st_size / 1e6:.2f} MB")
 
 
-def write(name: str, run: str | None, scratch: Path) -> tuple[Promptable, Path]:
-    """Export one bundle, with what its adapters contribute; return the model and the folder."""
+def write(name: str, run: str | None, scratch: Path) -> Exact:
+    """Export one bundle, with what its adapters contribute."""
     folder = scratch / "exact" / name
     frozen = {"method": "clipseg/frozen", "size": "tiny"}
     model, info = load_run(Path(run)) if run else (build_model("clipseg/frozen", "tiny"), frozen)
     export_model(model, info, folder, progress=print)
     if run:
         explain(run, folder)
-    return model, folder
+    return Exact(model, info, folder)
 
 
-def fewest_bits(exact: list[tuple[Promptable, Path]]) -> list[Path]:
+def fewest_bits(exact: list[Exact]) -> list[Path]:
     """Return the bundles with as few bits in their weights as all proofs allow: one number, so that they share."""
     for bits in BITS:
-        made = [round_bundle(model, folder, bits) for model, folder in exact]
+        made = [round_bundle(one, bits) for one in exact]
         if all(made):
             return [folder for folder in made if folder]
     raise SystemExit("a bundle does not pass even unrounded")
 
 
-def round_bundle(model: Promptable, exact: Path, bits: int) -> Path | None:
+def round_bundle(exact: Exact, bits: int) -> Path | None:
     """Return a copy of a bundle with rounded weights and the certificate of it, or None where it does not pass."""
-    folder = exact.parents[1] / exact.name
+    name, folder = exact.folder.name, exact.folder.parents[1] / exact.folder.name
     shutil.rmtree(folder, ignore_errors=True)
-    shutil.copytree(exact, folder)
+    shutil.copytree(exact.folder, folder)
     for path in folder.glob("*.onnx"):
         round_weights(path, bits)
-    manifest = Manifest.load(exact)
+    manifest = Manifest.load(exact.folder)
     manifest.save(folder)
     with Segmenter.open(folder) as candidate:
-        parity = certify(torch_segmenter(model, manifest), candidate, draw_cases())
-    print(f"{exact.name}: {bits} bits, lowest Dice {parity['dice_min']:.5f}, {parity['flipped_share']:.6%} flipped")
-    return seal(folder, manifest, parity, bits) if parity["passed"] else None
-
-
-def seal(folder: Path, manifest: Manifest, parity: dict[str, Any], bits: int) -> Path:
-    """Write the certificate of the rounded bundle into it, and that it is rounded."""
+        parity = certify(torch_segmenter(exact.model, manifest), candidate, draw_cases())
+    print(f"{name}: {bits} bits, lowest Dice {parity['dice_min']:.5f}, {parity['flipped_share']:.6%} flipped")
     folds = [*manifest.folds, {"fold": f"weights rounded to {bits + 1} significant bits"}]
-    replace(manifest, parity=parity, folds=folds).save(folder)
+    return seal(folder, replace(manifest, parity=parity, folds=folds), exact.info) if parity["passed"] else None
+
+
+def seal(folder: Path, manifest: Manifest, info: dict[str, Any]) -> Path:
+    """Write card and manifest of the rounded bundle into it, with its own certificate."""
+    known = {"weights_hash": manifest.weights_hash, "created": manifest.created, **info}
+    atomic_write(folder / CARD, bundle_card(manifest, {manifest.name: known}))
+    manifest.save(folder)
     return folder
 
 

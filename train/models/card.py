@@ -21,8 +21,10 @@ LICENCES = {  # by the beginning of the frozen weights' name; as their publisher
     "DerrickWang005/CRIS": "MIT is that of the publisher's code; the weights state none",
 }
 UNKNOWN = "not known here: ask where the weights came from"
-DRAWN = "The frozen weights were trained on drawn scenes alone and have seen no real image before this training."
+DRAWN = "The frozen weights were trained on drawn scenes alone and have seen no real image before any training here."
 CHANCE = "The frozen weights are random numbers: this shows that the road works, and nothing else."
+NO_STATEMENT = "It draws a mask for whatever it is asked; a mask is no statement that something is there."
+UNSAID = "not recorded"
 NOT_A_DEVICE = "**Research software, not a medical device.** No diagnosis and no treatment may rest on what it draws."
 
 
@@ -36,6 +38,9 @@ def bundle_card(manifest: Manifest, infos: Mapping[str, Mapping[str, Any]]) -> s
     """Return the card of a bundle, in Markdown, from its manifest and the `run.json` of each adapter in it, by name."""
     info = next(iter(infos.values()))
     body = _what(info)
+    if _is_frozen(info):
+        title = f"{info['method']}, exported as a bundle, nothing of it trained here"
+        return _card(title, info, [*body, *_bundle(manifest)], _limits(info))
     for name, one in infos.items():
         head = [f"# Adapter {_plain(name)}", ""] if len(infos) > 1 else []
         body += [*head, *_data(one), *_metrics(one)]
@@ -61,14 +66,14 @@ def _what(info: Mapping[str, Any]) -> list[str]:
     paper = METHODS[info["method"]].paper
     trained = info.get("trained_parameters")
     whole = info["method"].startswith("image/")
-    rest = f"- Frozen weights: {name}, SHA-256 {hexes or 'not recorded'}. Licence: {licence}."
+    rest = f"- Frozen weights: {name}, SHA-256 {hexes or UNSAID}. Licence: {licence}."
     return [
         "## What it is",
         "",
         f"- Method: `{info['method']}`, size `{info['size']}` ({paper}).",
-        f"- Trained parameters: {'not recorded' if trained is None else f'{trained:,}'}.",
+        f"- Trained parameters: {f'{trained:,}' if trained is not None else 'none' if _is_frozen(info) else UNSAID}.",
         "- Nothing in it was trained before." if whole else rest,
-        f"- Made by vlseg, {str(info.get('created', 'date not recorded'))[:10]}.",
+        f"- Made by vlseg, {str(info['created'])[:10] if info.get('created') else 'date ' + UNSAID}.",
         "",
     ]
 
@@ -126,6 +131,8 @@ def _limits(info: Mapping[str, Any]) -> list[str]:
         limits.append(CHANCE)
     elif origin(info).startswith("vlseg/"):
         limits.append(DRAWN)
+    if _is_frozen(info):
+        return [*limits, "It was judged on no image here.", NO_STATEMENT]
     if "test" not in metrics:
         limits.append("No test image was looked at: the figures are of the images that chose epoch and threshold.")
     elif one_empty := metrics["test"].get("hd95_one_empty"):
@@ -133,8 +140,12 @@ def _limits(info: Mapping[str, Any]) -> list[str]:
     return [
         *limits,
         "It was judged on images of the data it was trained on; other hospitals, devices and patients were not tried.",
-        "It draws a mask for whatever it is asked; a mask is no statement that something is there.",
+        NO_STATEMENT,
     ]
+
+
+def _is_frozen(info: Mapping[str, Any]) -> bool:
+    return str(info["method"]).endswith("/frozen")
 
 
 def _judged(info: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

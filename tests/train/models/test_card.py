@@ -99,3 +99,10 @@ def test_several_adapters_are_told_one_by_one():
     card = bundle_card(manifest, {"polyp": INFO, "skin": INFO | {"data": "moles"}})
     assert "# Adapter polyp" in card and "# Adapter skin" in card and "trained on polyps, moles" in card
     assert card.count("Data set: ") == 2 and card.count(DRAWN) == 1 and "No proof of parity" in card
+
+
+def test_a_frozen_bundle_is_said_to_be_trained_on_nothing():
+    manifest = Manifest("base", "clipseg/frozen", "tiny", 176, (0.5,) * 3, (0.5,) * 3)  # type: ignore[arg-type]
+    card = bundle_card(manifest, {"base": {"method": "clipseg/frozen", "size": "tiny"}})
+    assert "nothing of it trained here" in card and "Trained parameters: none." in card and DRAWN in card
+    assert "## Data" not in card and "it was trained on" not in card and "date not recorded" in card
