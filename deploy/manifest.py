@@ -40,7 +40,7 @@ class Manifest:
         axes: for each part, input or output name -> dims, a dim being a number or a name.
         fixed_prompts: the prompts that the text part was run on, one row of each `fixed_file` for each prompt.
         precision: `fp32`, `fp16`, `int8`, ...
-        quantised: for each layer group of an eight-bit bundle, what it costs and whether it was quantised.
+        quantised: for each layer group that was judged, what fewer bits cost in it and whether it has them.
         adapters: by name, the adapters that fit this backbone: `file`, `threshold`, `parity`, `training` of each; the
             first is in the ONNX files too. Empty where the bundle has one that is not meant to be changed.
         opset: ONNX opset.

@@ -51,7 +51,7 @@ def latency() -> str:
 
 
 def rtx_engines() -> str:
-    """The engines of TensorRT-RTX built on a CPU: one line for each part, the newest row of each."""
+    """The engines of TensorRT-RTX built on a CPU: one line for each part, the newest row of each, by method."""
     named = ("method", "size", "precision", "opset", "part")
     newest = {tuple(row[name] for name in named): row for row in rows("rtx")}
     header = [*named, "eight-bit", "cards (sm)", "ONNX, MB", "engine, MB", "build, s"]
@@ -62,7 +62,7 @@ def rtx_engines() -> str:
             *(f"{int(row[name]) / 1e6:.1f}" for name in ("onnx_bytes", "plan_bytes")),
             row["seconds"],
         ]
-        for key, row in newest.items()
+        for key, row in sorted(newest.items(), key=lambda item: item[0][:-1])
     ]
     return table(header, lines)
 
@@ -75,19 +75,20 @@ def int8() -> str:
 
 
 def int8_dice() -> str:
-    """Dice on test images of one run, as float32 and as int8 bundle."""
-    found = rows("int8_dice")
+    """Dice on test images of one run, as float32 bundle and as one of fewer bits; the newest row of each."""
+    newest = {(row["data"], row["precision"], row["minutes"]): row for row in rows("int8_dice")}
     lines = [
         [
             row["data"],
+            row["precision"],
             f"{float(row['float']):.4f}",
-            f"{float(row['int8']):.4f}",
-            f"{100 * (float(row['int8']) - float(row['float'])):+.2f}",
-            row["quantised"],
+            f"{float(row['fewer_bits']):.4f}",
+            f"{100 * (float(row['fewer_bits']) - float(row['float'])):+.2f}",
+            row["groups"],
         ]
-        for row in found
+        for row in newest.values()
     ]
-    return table(["data", "float32", "int8", "points", "groups in int8"], lines)
+    return table(["data", "precision", "float32", "fewer bits", "points", "groups in eight bits"], lines)
 
 
 def swap() -> str:

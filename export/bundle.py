@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from .quantize_choose import quantize_bundle
 from .targets import build_engines, check_target, finish
 
 Progress = Callable[[str], None]
+Parity = dict[str, Any] | None
+"""A certificate; None where the bundle answers with NaN."""
 TOKENIZER = "tokenizer.json"
 OVERFLOW_ON = 4
 """Drawn pictures that show whether half leaves its range."""
@@ -124,25 +127,28 @@ def export_model(
     options, tell = options or Options(), progress or _silent
     named = {**info, "name": Path(out).resolve().name}
     check_calibration(options.precision, bool(pictures))
+    check_opset(options.opset, options.precision)
     with atomic_folder(out, MANIFEST, overwrite) as folder:
-        manifest = pack(model, named, folder, options, tell)
         drawn = [(case.image, case.prompt) for case in with_prompts(draw_cases(seed=1), options.fixed_prompts)]
-        if bits := PRECISIONS[options.precision][1]:
-            # drawn ones too: the certificate will ask for small objects, which the pictures may not have
-            records = quantize_bundle(folder, manifest, [*pictures, *drawn], bits, tell)
-            manifest = replace(manifest, quantised=records).save(folder)
-        tell("comparing the bundle with the model on 16 or more images")
         asked = with_prompts(cases or draw_cases(), options.fixed_prompts)
         trained = info.get("weights") != "random" and info["size"] != "nano"
-        parity = _prove(model, folder, asked, trained)
-        if options.precision == "fp16" and (
-            parity is None or too_dear(parity) or _overflows(model, manifest, drawn[:OVERFLOW_ON])
-        ):
+
+        def prove() -> Parity:
+            tell("comparing the bundle with the model on 16 or more images")
+            return _prove(model, folder, asked, trained)
+
+        tensors, bits = PRECISIONS[options.precision]
+        manifest = pack(model, named, folder, replace(options, precision=tensors), tell)
+        parity = None if bits and tensors == "fp32" else prove()
+        if tensors == "fp16" and _too_much(model, manifest, parity, drawn[:OVERFLOW_ON]):
             tell("half costs too much somewhere: judging kinds of layers")
-            manifest = pack(
-                model, named, folder, options, tell, lambda made, about: choose_halves(made, about, drawn, tell)
-            )
-            parity = _prove(model, folder, asked, trained)
+            choose = partial(choose_halves, pictures=drawn, tell=tell)
+            manifest = pack(model, named, folder, replace(options, precision=tensors), tell, choose)
+            parity = None if bits else prove()
+        if bits:
+            # drawn ones too: the certificate will ask for small objects, which the pictures may not have
+            manifest = _fewer_bits(folder, replace(manifest, precision=options.precision), [*pictures, *drawn], tell)
+            parity = prove()
         if parity is None:
             raise EngineError(f"the {options.precision} bundle answers with NaN, so nothing was written: {WAY_OUT}")
         if not parity["passed"]:
@@ -157,11 +163,20 @@ def export_model(
     return {"bundle": str(out), "parity": parity, **kept}
 
 
-def _overflows(model: Promptable, manifest: Manifest, pictures: Sequence[Picture]) -> bool:
+def _too_much(model: Promptable, manifest: Manifest, parity: Parity, pictures: Sequence[Picture]) -> bool:
+    """Does half use more than it may, or leave its range?"""
+    if parity is None or too_dear(parity):
+        return True
     return overflows(prepare(model, constant_text=bool(manifest.fixed_prompts)), manifest, pictures)
 
 
-def _prove(model: Promptable, folder: Path, asked: Sequence[Case], trained: bool) -> dict[str, Any] | None:
+def _fewer_bits(folder: Path, manifest: Manifest, pictures: Sequence[Picture], tell: Progress) -> Manifest:
+    """Quantise a bundle of floats, which keeps its islands of float32; return its manifest, sealed."""
+    records = quantize_bundle(folder, manifest.save(folder), pictures, PRECISIONS[manifest.precision][1], tell)
+    return replace(manifest, quantised=[*manifest.quantised, *records]).save(folder)
+
+
+def _prove(model: Promptable, folder: Path, asked: Sequence[Case], trained: bool) -> Parity:
     """Return the certificate of a bundle; None where it answers with NaN."""
     with Segmenter.open(folder) as candidate:
         try:

@@ -112,3 +112,24 @@ def test_what_is_too_dear():
     assert not too_dear(cheap) and not too_dear({**cheap, "judged_by": "logits", "dice_min": 0.5})
     assert too_dear({**cheap, "dice_min": 0.992}) and too_dear({**cheap, "flipped_share": 1e-3})
     assert too_dear({**cheap, "passed": False})
+
+
+@pytest.mark.slow
+def test_eight_bits_keep_the_islands_of_half(tmp_path):
+    """What is beyond the range of half stays float32 in an eight-bit bundle too, and its neighbours get eight bits."""
+    info = {"method": "clipseg/dense-vl", "size": "nano", "weights": "random"}
+    pictures, said = [(one.image, one.prompt) for one in draw_cases()[:3]], []
+    options = Options("int8-fp16", folds="none")
+    report = export_model(overflowing(), info, tmp_path / "bundle", options, pictures=pictures, progress=said.append)
+    manifest = Manifest.load(tmp_path / "bundle")
+    assert report["parity"]["passed"] and manifest.precision == "int8-fp16"
+    half = {(one["part"], one["group"]): one["half"] for one in manifest.quantised if "half" in one}
+    assert not half["decoder", "mlp"] and any(half.values())
+    assert any(one["quantised"] for one in manifest.quantised if "quantised" in one)
+    kinds = {
+        part: {one.data_type for one in onnx.load(tmp_path / "bundle" / f"{part}.onnx").graph.initializer}
+        for part in ("image", "decoder")
+    }
+    assert onnx.TensorProto.INT8 in kinds["image"] and onnx.TensorProto.FLOAT in kinds["decoder"]
+    for part, found in kinds.items():
+        assert (onnx.TensorProto.FLOAT16 in found) == any(on for (where, _), on in half.items() if where == part)
