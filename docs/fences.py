@@ -1,7 +1,8 @@
 """The commands and snippets of the documentation, and what those need that no test can give them.
 
-A fence's first line names its language and then facts: `needs=WORD` (one of `NEEDS`), or `file=`, `append=` and `in=`
-of the pages that `tests/test_added.py` follows. `python docs/fences.py` counts.
+A fence's first line names its language and then facts: `needs=WORD` (one of `NEEDS`), `on=page` where it is run against
+a page that is open, `on=little` where it is run on less than a reader would give it, or `file=`, `append=` and `in=` of
+the pages that `tests/test_added.py` follows. `python docs/fences.py` counts.
 """
 
 import re
@@ -14,7 +15,6 @@ NEEDS = {
     "hub": "published weights, by their names or a local folder",
     "gpu": "an NVIDIA GPU with TensorRT",
     "jetson": "a Jetson",
-    "server": "a page that is open; `tests/demo` runs the same words against one",
     "camera": "a camera",
     "minutes": "minutes of a processor; parts of it run elsewhere in the tests",
     "hours": "hours of a processor",
@@ -45,6 +45,11 @@ class Fence:
     def needs(self, line: str = "") -> str:
         """What it, or a line of it, needs; "" where a test runs it."""
         return self.facts.get("needs", "make" if line.startswith("make ") else "")
+
+    @property
+    def on(self) -> str:
+        """What a test of its own runs it on: an open "page", or "little" data; "" where any stage will do."""
+        return self.facts.get("on", "")
 
     @property
     def followed(self) -> bool:

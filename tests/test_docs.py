@@ -55,7 +55,8 @@ def test_fences_say_what_they_are(page):
     assert page.read_text().count("\n```") == 2 * len(FENCES.fences(page))
     for fence in FENCES.fences(page):
         assert fence.language in FENCES.LANGUAGES, fence.language
-        assert fence.facts.keys() <= {"needs", "file", "append", "in"}
+        assert fence.facts.keys() <= {"needs", "on", "file", "append", "in"}
+        assert fence.on in ("", "page", "little")
         assert fence.facts.get("needs", "hub") in FENCES.NEEDS
         if fence.language == "":
             assert not re.search(r"^(\$ )?(vlseg|python|pip|make|curl) ", fence.text, re.MULTILINE), fence.text
@@ -108,7 +109,7 @@ def test_every_other_line_is_of_a_kind_that_is_known():
                 assert (ROOT / "deploy" / "jetson" / "files" / first[2:]).is_file(), line
             else:
                 known = ("vlseg", "python", "pip", "cp", "curl")
-                assert first in known or re.match(r"\w+=", line) or fence.needs() == "server", line
+                assert first in known or re.match(r"\w+=", line) or fence.on == "page", line
 
 
 @pytest.mark.parametrize("page", PAGES, ids=page_id)

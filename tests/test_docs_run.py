@@ -1,13 +1,15 @@
 """Every command and snippet of the documentation is run, page by page, but for those that say what they need.
 
 The words are the page's own. What they are run on is small: drawn pictures, models of 32 pixels, and, where a page
-trains the embedded model itself, two steps of it.
+trains the embedded model itself, two steps of it. What would take a reader's machine minutes is told to take seconds
+(`LITTLE`), and what speaks to an open page speaks to one on a free port.
 """
 
 import contextlib
 import importlib.util
 import io
 import json
+import os
 import re
 import shlex
 import shutil
@@ -30,6 +32,7 @@ from vlseg.train.recipe import Recipe
 
 ROOT = Path(__file__).parent.parent
 SMALL = "batch_size = 4\nmax_epochs = 1\nmin_epochs = 1\nmax_steps = 2\nwarmup_steps = 0\n"
+LITTLE = {"--duration 600": "--duration 2"}
 RUNS = {"polyps": 7, "polyp": 7, "skin": 8}  # with the seed of their data
 
 
@@ -134,6 +137,15 @@ def small(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def little_road(monkeypatch):
+    """Let the quickstart walk on a model of 32 pixels and a few drawings."""
+    few = {"SIZE": "nano", "SIDE": 40, "ROUNDS": 2, "IMAGES": {"train": 8, "val": 4, "test": 5}}
+    recipe = {"RECIPE": {"batch_size": 4, "max_epochs": 1, "min_epochs": 1}}
+    for name, value in (few | recipe).items():
+        monkeypatch.setattr(f"vlseg.quickstart.{name}", value)
+
+
+@pytest.fixture
 def here(stage, tmp_path, monkeypatch) -> Path:
     """The stage's own copy for one page, as the current folder."""
     place = tmp_path / "page"
@@ -170,7 +182,9 @@ def run(line: str) -> str:
 
 def runnable(page: Path) -> list:
     return [
-        one for one in FENCES.fences(page) if not one.needs() and not one.followed and one.language in ("sh", "python")
+        one
+        for one in FENCES.fences(page)
+        if not (one.needs() or one.followed or one.on) and one.language in ("sh", "python")
     ]
 
 
@@ -198,6 +212,75 @@ def test_a_page_runs(page, here, small):
                 pytest.fail(f"nobody runs {line!r}: mark its fence with needs=")
             ran += 1
     assert ran
+
+
+def fences_on(what: str) -> list:
+    return [fence for page in FENCES.pages() for fence in FENCES.fences(page) if fence.on == what]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("fence", fences_on("little"), ids=lambda fence: fence.page.name)
+def test_what_takes_minutes_runs_on_little(fence, here, small, little_road):
+    (here / "dsb2018_nuclei").symlink_to(here / "polyps")
+    for line in fence.lines:
+        for long, short in LITTLE.items():
+            line = line.replace(long, short)
+        run(line)
+
+
+@pytest.fixture
+def opened(here, tmp_path):
+    """A context: `vlseg demo` with the words of a line, on a free port; its address."""
+    page = loaded("tests/demo/conftest.py")
+
+    @contextlib.contextmanager
+    def serve(line: str):
+        port = page.free_port()
+        url, path = f"http://127.0.0.1:{port}", f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        words = ["env", f"PATH={path}", *shlex.split(line), "--port", str(port)]
+        with open(tmp_path / "err", "wb") as err, subprocess.Popen(words, stderr=err) as process:
+            try:
+                page.wait_for(url, process)
+                yield url
+            finally:
+                process.terminate()
+
+    return serve
+
+
+def open_to_all(fence) -> bool:
+    """Is it the command that opens a page, and not one that asks it?"""
+    return any("vlseg demo" in line for line in fence.lines)
+
+
+@pytest.mark.slow
+def test_the_page_opens_as_the_docs_open_it(opened):
+    """With a name and a password, which are asked for."""
+    (line,) = [line for fence in fences_on("page") if open_to_all(fence) for line in fence.lines]
+    password, *_ = shlex.split(line)
+    with opened(line) as url:
+        status = ["curl", "-s", "-o", "/dev/null", "-w", "%{http_code}"]
+        asked = subprocess.run([*status, f"{url}/gradio_api/info"], capture_output=True, text=True, timeout=60)
+        given = ["-F", "username=clinic", "-F", f"password={password.partition('=')[2]}", f"{url}/login"]
+        let_in = subprocess.run([*status, *given], capture_output=True, text=True, timeout=60)
+    assert (asked.stdout, let_in.stdout) == ("401", "200")
+
+
+@pytest.mark.slow
+def test_a_program_asks_the_page_as_the_docs_ask_it(opened, here):
+    """The words of each fence, but for the port."""
+    pytest.importorskip("gradio_client")
+    Image.open(here / "image.jpg").save(here / "picture.png")
+    told = []
+    with opened("vlseg demo adapted.bundle") as url:
+        for fence in (one for one in fences_on("page") if not open_to_all(one)):
+            assert "http://127.0.0.1:7860" in fence.text
+            shell = [sys.executable, "-c"] if fence.language == "python" else ["bash", "-euo", "pipefail", "-c"]
+            words = [*shell, fence.text.replace("http://127.0.0.1:7860", url)]
+            told.append(subprocess.run(words, capture_output=True, text=True, timeout=120))
+    assert len(told) == 2 and not any(one.returncode for one in told), told
+    assert ".png" in told[0].stdout and "event: complete" in told[1].stdout and "area_px" in told[1].stdout
 
 
 # what two pages show alike is run once
