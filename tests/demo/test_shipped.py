@@ -46,6 +46,8 @@ def test_the_packages_own_are_whole_and_proven(own):
     for folder in own.values():
         manifest = Manifest.load(folder)
         assert manifest.parity["passed"] and manifest.parity["dice_min"] >= 0.999
+        card = (folder / "MODEL_CARD.md").read_text()
+        assert "MODEL_CARD.md" in manifest.files and "not a medical device" in card and manifest.method in card
     hashes = {Manifest.load(folder).weights_hash for folder in own.values()}
     assert len(hashes) == 1
     assert module.ARCHIVE.stat().st_size < 12.5e6
