@@ -8,7 +8,8 @@ SETS = ("ph2_skin", "kvasir_seg", "dsb2018_nuclei", "busi", "cvc_clinicdb", "cxr
 RULES = {"mean-mask": "mean mask", "otsu": "Otsu", "image/unet": "U-Net", "clipseg/frozen": "frozen"}
 IMAGES = "140"  # training images of the comparison; cxr_covid has 69
 FILES = ("evidence", "home", "tune")
-PLUS = "options.outer=identity options.init=zero lr=4e-3"  # what the presets of recipes/plus.toml set
+# what the presets of recipes/plus.toml set, dense and shallow
+PLUS = ("options.outer=identity options.init=zero lr=4e-3", "options.outer=identity options.init=zero lr=2e-3")
 
 
 def evidence_rows() -> list[Row]:
@@ -21,7 +22,7 @@ def evidence_rows() -> list[Row]:
         for name in FILES
         for row in rows(name)
         if (row["prompt"], row["train_prompt"], row["train_images"]) == ("p1", "p1", IMAGES)
-        if row["set"] in ("", PLUS)
+        if row["set"] in ("", *PLUS)
     ]
     weights = {row["method"].partition("/")[0]: row["weights_hash"] for row in found}
     newest = {

@@ -17,7 +17,7 @@ def newest(name: str) -> list[Row]:
 
 def by_images() -> list[Row]:
     """Return the rows by number of images; a method with the settings of its preset `+` has a + behind its name."""
-    return [row | {"method": row["method"] + "+"} if PLUS in row["set"] else row for row in newest("few")]
+    return [row | {"method": row["method"] + "+"} if row["set"].endswith(PLUS) else row for row in newest("few")]
 
 
 def own(data: str, method: str) -> list[Row]:

@@ -86,15 +86,6 @@ def test_short_names_and_presets():
     assert load_recipe(method="clipseg/frozen", size="base") == Recipe(method="clipseg/frozen", size="base")
 
 
-@pytest.mark.parametrize("parts", ["v", "vl", "vlc"])
-def test_ours_is_the_preset_of_the_embedded_size_but_for_start_and_rate(parts):
-    method = f"clipseg/dense-{parts}"
-    ours = load_recipe(f"dense-{parts}+")
-    tuned = ("options.outer=identity", "options.init=zero", "lr=4e-3")
-    assert ours == load_recipe(overrides=tuned, method=method, size="tiny")
-    assert load_recipe(method=method, size="tiny").lr == 1e-3
-
-
 def test_files_of_users(tmp_path):
     mine = tmp_path / "mine.toml"
     mine.write_text('base = "tunevlseg/maple"\nlr = 1e-3\n')
