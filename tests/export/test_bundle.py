@@ -169,8 +169,8 @@ def test_fixed_prompts_leave_no_text_part(exported, same_graphs, nano, info, pic
 def test_a_bundle_that_disagrees_is_refused_and_nothing_is_written(same_graphs, nano, info, monkeypatch, tmp_path):
     load = module.to_onnx
 
-    def wrong(source):
-        graph = load(source)
+    def wrong(source, opset):
+        graph = load(source, opset)
         for tensor in graph.graph.initializer:
             if source.outputs == ("logits",) and len(tensor.dims) == 2:
                 tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) * 1.1, tensor.name))

@@ -30,7 +30,11 @@ def bundle(model, exported, tmp_path_factory):
     folder = tmp_path_factory.mktemp("flows") / "bundle"
     decoder, to_onnx = onnx.load(exported[1] / "decoder.onnx"), module.to_onnx
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "to_onnx", lambda source: decoder if source.outputs == ("logits",) else to_onnx(source))
+        patch.setattr(
+            module,
+            "to_onnx",
+            lambda source, opset: decoder if source.outputs == ("logits",) else to_onnx(source, opset),
+        )
         report = export_model(model, INFO, folder, Options(folds="none"))
     assert report["parity"]["passed"] and report["parity"]["deviation"] < 1e-3
     return folder
