@@ -41,13 +41,37 @@ def base() -> str:
 
 
 def latency() -> str:
-    """Ratios of interleaved pairs, wall clock: the newest row of each measurement."""
-    newest = {row["measurement"]: row for row in rows("export") if row["clock"] == "wall"}
+    """Ratios of interleaved pairs, wall clock, on one thread and on two: the newest row of each measurement."""
+    newest = {(row["measurement"], row["threads"]): row for row in rows("export") if row["clock"] == "wall"}
     lines = [
-        [what, f"{float(row['ratio']):.3f}", f"{float(row['low']):.3f} to {float(row['high']):.3f}", row["goal"]]
-        for what, row in newest.items()
+        [what, newest[what, "1"]["goal"], *(_ratio(newest.get((what, threads), {})) for threads in "12")]
+        for what in dict.fromkeys(what for what, _ in newest)
     ]
-    return table(["ratio", "median", "95 % interval", "goal, at most"], lines)
+    return table(["ratio", "goal, at most", "one thread", "two threads"], lines)
+
+
+def _ratio(row: Row) -> str:
+    """Return a ratio with its interval; of no row, a dash."""
+    return "{:.3f} ({:.3f} to {:.3f})".format(*(float(row[key]) for key in ("ratio", "low", "high"))) if row else "-"
+
+
+def inside() -> str:
+    """Where the time of the image part goes in ONNX Runtime and in OpenVINO, on one thread and on two."""
+    newest = {(row["kind"], row["threads_of_engine"]): row for row in rows("inside")}
+    lines = [
+        [kind, *(cell for threads in "12" for cell in _beside(newest.get((kind, threads), {})))]
+        for kind in dict.fromkeys(kind for kind, _ in newest)
+    ]
+    return table(["kind", "ms, one thread", "OpenVINO", "ratio", "ms, two threads", "OpenVINO", "ratio"], lines)
+
+
+def _beside(row: Row) -> list[str]:
+    """Return the milliseconds of both engines and their ratio; of no row, dashes."""
+    if not row:
+        return ["-"] * 3
+    return [f"{float(row[f'{name}_ms']):.2f}" for name in ("onnxruntime", "openvino")] + [
+        _ratio(row) if row["ratio"] else "-"
+    ]
 
 
 def rtx_engines() -> str:
@@ -187,6 +211,7 @@ TABLES: dict[str, Callable[[], str]] = {
     **table_questions.TABLES,
     "base": base,
     "commands": commands,
+    "inside": inside,
     "int8": int8,
     "int8_dice": int8_dice,
     "latency": latency,
