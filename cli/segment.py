@@ -40,11 +40,17 @@ def segment(
 
     Example: vlseg segment polyps.bundle image.jpg --prompt "small round polyp" --out mask.png
     """
+    import warnings
+
+    from PIL.Image import DecompressionBombWarning
+
     from ..deploy.clean import Clean
     from ..deploy.inputs.video import is_video
     from ..deploy.question import Question
     from ..deploy.window import parse_window
 
+    # Pillow warns of a line of code at its guard; at twice that it refuses, which is said in words
+    warnings.simplefilter("ignore", DecompressionBombWarning)
     limits, clean = parse_window(window) if window else None, Clean(largest, fill_holes)
     watched = [source for source in images if is_video(source)]
     question = Question(prompt, threshold, clean, tile, limits, None if watched else progress("tile"))

@@ -67,9 +67,12 @@ def segment_video(
     total)` follows; total is 0 where nobody knows it.
 
     Raises:
-        UserError: the source cannot be read, or `out` exists without `overwrite`, is no MP4 or cannot be written.
+        UserError: the source cannot be read, `seconds` is not above 0, or `out` exists without `overwrite`, is no MP4
+            or cannot be written.
     """
     out = Path(out)
+    if seconds is not None and not seconds > 0:
+        raise UserError(f"--seconds {seconds:g}: expected how long to watch, above 0")
     if out.resolve() == Path(source).resolve():
         raise UserError(f"{out} would replace the video itself: choose another --out")
     if out.exists() and not overwrite:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .errors import UserError
 from .inputs.files import is_readable
+from .pixels import SUFFIXES
 
 FORMATS = {"png": ".png", "overlay": ".overlay.png", "rle": ".rle.json", "dicom-seg": ".seg.dcm", "nifti": ".nii.gz"}
 """How each format ends the name of a file in a folder of results."""
@@ -63,10 +64,14 @@ def plan(sources: Sequence[Path | str], out: Path | str, formats: Sequence[str] 
     out = Path(out)
     if unknown := [form for form in formats if form not in FORMATS]:
         raise UserError(f"no format {unknown[0]!r}; known: {', '.join(FORMATS)}")
-    files = _expand(sources)
+    try:
+        files = _expand(sources)
+    except OSError as error:
+        raise UserError(f"cannot read {error.filename} ({error.strerror}): get the right to read it") from error
     if len(files) == 1 and not any(Path(source).is_dir() for source in sources) and not out.is_dir():
         made = _named(files, out, tuple(formats))
     else:
+        _check_folder(files, out)
         made = Plan(_stems(files, out), tuple(dict.fromkeys(formats)), out)
     _check_sources(made)
     return made
@@ -84,6 +89,13 @@ def _named(files: dict[Path, Path], out: Path, formats: tuple[str, ...]) -> Plan
     if not FORMATS[form].endswith(suffix) and not (form == "nifti" and suffix == ".nii"):
         raise UserError(f"--out {out} does not end as {form} does: end it in {FORMATS[form]}")
     return Plan([Job(next(iter(files)), out.parent / stem_of(out), out)], (form,), None)
+
+
+def _check_folder(files: dict[Path, Path], out: Path) -> None:
+    """Refuse a name that is a file's for the folder that results go to."""
+    suffix = out.suffix.lower()
+    if not out.is_dir() and (suffix in _BY_SUFFIX or suffix in SUFFIXES or out.name.lower().endswith(".nii.gz")):
+        raise UserError(f"--out {out} is one file, and {len(files)} may come: name a folder")
 
 
 def _expand(sources: Sequence[Path | str]) -> dict[Path, Path]:

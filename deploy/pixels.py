@@ -21,6 +21,7 @@ Pixels = np.ndarray | Image.Image
 _DEEP = ("I", "F")
 _LOSSY = ("JPEG", "MPO", "WEBP")
 _BAND = 1 << 17  # pixels of a band, 512 kB as float32
+_PHOTOMETRIC = 262  # the TIFF tag: 0 is white at zero, 1 black at zero
 _PREVIEWS = ("MPO",)  # a phone's: the picture first, previews after it
 
 
@@ -97,8 +98,17 @@ def check_image(image: Pixels) -> None:
     if isinstance(image, Image.Image):
         if image.mode != "RGB" or not image.width * image.height:
             raise UserError(f"image is {image.mode} of {image.size}, expected RGB: convert it")
+    elif not isinstance(image, np.ndarray):
+        raise UserError(f"image is {type(image).__name__}, expected uint8 (height, width, 3): read files by `read_any`")
     elif image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UserError(f"image is {image.dtype} {image.shape}, expected uint8 (height, width, 3)")
+
+
+def level_of(threshold: float | None, default: float) -> float:
+    """Return the threshold that was asked for, None being `default`; UserError unless it is from 0 to 1."""
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise UserError(f"threshold {threshold:g}: expected a probability from 0 to 1")
+    return default if threshold is None else threshold
 
 
 def shape_of(image: Pixels) -> tuple[int, int]:
@@ -152,10 +162,16 @@ def _seen(picture: Image.Image, path: Path | str, window: Window | None) -> Imag
     """Return a decoded picture in RGB."""
     if picture.mode.startswith(_DEEP):
         values = _deep(picture, path)
-        return Image.fromarray(apply_window(values, *(window or (values.min(), values.max())))).convert("RGB")
+        gray = apply_window(values, *(window or (values.min(), values.max())))
+        return Image.fromarray(255 - gray if _white_is_zero(picture) else gray).convert("RGB")
     if window:
         raise UserError(f"{path} has 8 bits, and a window is for deeper gray pictures: leave the window out")
     return _to_rgb(picture, path)
+
+
+def _white_is_zero(picture: Image.Image) -> bool:
+    """Does a TIFF count its gray from white to black? Pillow turns that round up to 8 bits alone."""
+    return getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0
 
 
 def _open(path: Path | str, frame: int | None = None) -> tuple[Image.Image, int]:
@@ -196,8 +212,12 @@ def _reading(path: Path | str) -> Iterator[None]:
     try:
         yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        limit = Image.MAX_IMAGE_PIXELS or 0
-        raise UserError(f"{path} is larger than Pillow's guard of {limit} pixels allows: tile or shrink it") from error
+        limit, twice = Image.MAX_IMAGE_PIXELS or 0, "twice " * isinstance(error, Image.DecompressionBombError)
+        raise UserError(
+            f"{path} is larger than {twice}Pillow's guard of {limit} pixels: cut it into several files, or shrink it"
+        ) from error
+    except PermissionError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): get the right to read it") from error
     except UserError:
         raise
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:

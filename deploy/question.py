@@ -10,7 +10,7 @@ import numpy as np
 from .classes import class_map
 from .clean import KEEP, Clean
 from .errors import UserError
-from .pixels import Pixels
+from .pixels import Pixels, level_of
 from .segmenter import Segmenter
 from .tiles import Progress
 from .window import Window
@@ -37,9 +37,10 @@ class Question:
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a question without a prompt."""
+        """Refuse a question without a prompt, or with a threshold that no probability is above."""
         if isinstance(self.prompts, str) or not self.prompts:
             raise UserError(f"prompts is {self.prompts!r}, expected a list of at least one sentence")
+        level_of(self.threshold, 0)
 
     def ask(self, segmenter: Segmenter, image: Pixels) -> np.ndarray:
         """Return a class map, uint8 (H, W), of a picture; of a single prompt, 0 and 1.
@@ -48,7 +49,7 @@ class Question:
         """
         if len(self.prompts) == 1 and self.tile is None:
             return segmenter.segment(image, self.prompts[0], self.threshold, self.clean, remember=False).view(np.uint8)
-        level = segmenter.manifest.threshold if self.threshold is None else self.threshold
+        level = level_of(self.threshold, segmenter.manifest.threshold)
         if self.tile is not None:
             found = [segmenter.tiled(image, prompt, side=self.tile, progress=self.progress) for prompt in self.prompts]
         else:

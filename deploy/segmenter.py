@@ -134,7 +134,7 @@ class Segmenter:
         self, image: Pixels, prompt: str, threshold: float | None = None, clean: Clean = KEEP, remember: bool = True
     ) -> np.ndarray:
         """Return bool (H, W), the mask of `run`, sooner; options and errors as `run_batch`."""
-        level = self.manifest.threshold if threshold is None else threshold
+        level = pixels.level_of(threshold, self.manifest.threshold)
         logits = self._logits([image], [prompt], Timings(), remember)[0]
         return clean(pixels.mask_of(logits, *pixels.shape_of(image), level))
 
@@ -164,7 +164,7 @@ class Segmenter:
             UserError: more than 255 prompts, or as `run`.
         """
         answers = self.run_many(image, prompts, threshold)
-        level = self.manifest.threshold if threshold is None else threshold
+        level = pixels.level_of(threshold, self.manifest.threshold)
         return class_map([answer.probability for answer in answers], level, clean)
 
     def tiled(
@@ -270,7 +270,7 @@ class Segmenter:
         self.close()
 
     def _mask(self, probability: np.ndarray, threshold: float | None, clean: Clean) -> np.ndarray:
-        return clean(pixels.to_mask(probability, self.manifest.threshold if threshold is None else threshold))
+        return clean(pixels.to_mask(probability, pixels.level_of(threshold, self.manifest.threshold)))
 
     def _logits(
         self, images: Sequence[Pixels], prompts: Sequence[str], timings: Timings, remember: bool = True

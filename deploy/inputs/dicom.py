@@ -25,13 +25,17 @@ SPOILT = (AttributeError, LookupError, ValueError, TypeError, RuntimeError, OSEr
 SPOILT += (EOFError, MemoryError, struct.error, zlib.error)
 _PREAMBLE, _MAGIC = 128, b"DICM"
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_PLAIN_SYNTAXES = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")  # nothing is compressed
 _GRAY = ("MONOCHROME1", "MONOCHROME2")
 
 
 def is_dicom(path: Path) -> bool:
-    """Does the file begin as DICOM (PS3.10) does?"""
-    with open(path, "rb") as file:
-        return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
+    """Does the file begin as DICOM (PS3.10) does? Raises UserError where it may not be read."""
+    try:
+        with open(path, "rb") as file:
+            return file.read(_PREAMBLE + len(_MAGIC))[_PREAMBLE:] == _MAGIC
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror}): get the right to read it") from error
 
 
 def read_dataset(path: Path | str) -> Any:
@@ -49,7 +53,7 @@ def read_dataset(path: Path | str) -> Any:
         raise UserError(f"{path} is DICOM without pixels ({modality}), expected an image: choose another file")
     # Pillow warns at its guard and refuses at twice that; here is one picture, decoded by another library.
     if (guard := Image.MAX_IMAGE_PIXELS) and rows * columns > 2 * guard:
-        raise UserError(f"{path} is larger than twice Pillow's guard of {guard} pixels allows: tile or shrink it")
+        raise UserError(f"{path} is larger than twice Pillow's guard of {guard} pixels: shrink it")
     return data
 
 
@@ -76,7 +80,9 @@ def _reading(path: Path | str) -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (*SPOILT, errors.InvalidDicomError, errors.BytesLengthException) as error:
+    except errors.InvalidDicomError as error:
+        raise UserError(f"cannot read {path} as DICOM (no DICM after {_PREAMBLE} bytes): export it again") from error
+    except (*SPOILT, errors.BytesLengthException) as error:
         raise UserError(f"cannot read {path} as DICOM ({error}): damaged, or no DICOM; export it again") from error
 
 
@@ -114,7 +120,7 @@ def _decode(data: Any, path: Path, index: int) -> np.ndarray:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(
             f"cannot decode the pixels of {path} (transfer syntax {getattr(syntax, 'name', syntax)}; {reason}): "
-            "save it uncompressed"
+            + ("export it again" if syntax in _PLAIN_SYNTAXES else "save it uncompressed")
         ) from error
 
 

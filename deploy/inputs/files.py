@@ -51,11 +51,16 @@ def open_any(path: Path | str, window: Window | None = None) -> Pictures:
 
 
 def is_readable(path: Path) -> bool:
-    """Does a file look like one with pictures, by its name or, without a suffix, by its first bytes?"""
-    if path.name.startswith(".") or not path.is_file():
+    """Does a file look like one with pictures, by its name or by DICOM's first bytes, whatever its name?
+
+    A DICOMDIR is a list of files and no picture. What may not be read counts, so that it is named and not passed over.
+    """
+    if path.name.startswith(".") or path.name.upper() == "DICOMDIR" or not path.is_file():
         return False
-    known = path.suffix.lower() in PLAIN | DICOM or is_nifti(path)
-    return known or (not path.suffix and is_dicom(path))
+    try:
+        return path.suffix.lower() in PLAIN | DICOM or is_nifti(path) or is_dicom(path)
+    except UserError:
+        return True
 
 
 def _plain(path: Path, window: Window | None, first: Image.Image, index: int) -> Picture:

@@ -60,6 +60,8 @@ def open_video(source: Path | str) -> Iterator[Video]:
     name = str(source)
     try:
         container = _open_camera(av, name) if name.startswith(CAMERA) else _open_file(av, Path(source))
+    except UserError:
+        raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise UserError(f"cannot open {name} as a video ({error}): check the path, or save it as MP4") from error
     with container:

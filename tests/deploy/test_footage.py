@@ -136,3 +136,9 @@ def test_through_the_door(door, toy_bundle, clip, tmp_path):
     for more, word in (((clip,), "goes alone"), (("--as", "png"), "leave out --as png")):
         bad = door(*words, *more, "--overwrite")
         assert bad.code == 2 and word in bad.err
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_no_time_to_watch(segmenter, clip, tmp_path, seconds):
+    with pytest.raises(UserError, match=f"--seconds {seconds:g}: expected how long to watch"):
+        segment_video(segmenter, clip, RED, tmp_path / "out.mp4", seconds=seconds)

@@ -135,6 +135,24 @@ def test_a_large_picture_in_tiles(segmenter, tmp_path):
     assert not np.array_equal(mask, segmenter.segment(image, "red"))
 
 
+@pytest.mark.parametrize("name", ["mask.png", "masks.nii.gz", "mask.jpg"])
+def test_several_files_do_not_go_into_a_folder_named_as_a_file(segmenter, toy_data, tmp_path, name):
+    with pytest.raises(UserError, match=f"{name} is one file"):
+        run(segmenter, toy_data / "images", tmp_path / name)
+    assert not (tmp_path / name).exists()
+    assert run(segmenter, toy_data / "images", tmp_path / "masks.v2")[0].error is None
+
+
+def test_a_source_that_may_not_be_looked_at(segmenter, tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "in").mkdir()
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    with pytest.raises(UserError, match=r"in \(Permission denied\): get the right to read it"):
+        run(segmenter, tmp_path / "in", tmp_path / "out")
+
+
 def test_an_image_is_never_replaced(segmenter, picture):
     before = picture.read_bytes()
     for source, out in ((picture, picture), (picture.parent, picture.parent)):

@@ -150,7 +150,7 @@ def test_stacks_are_refused_but_not_a_phone_s_mpo(tmp_path):
 def test_the_bomb_guard_is_kept(tmp_path, monkeypatch):
     path = saved(tmp_path, Image.fromarray(rgb(40, 40)))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    with pytest.raises(UserError, match="guard of 100 pixels"):
+    with pytest.raises(UserError, match="larger than twice Pillow's guard of 100 pixels"):
         pixels.read_image(path)
 
 
@@ -265,3 +265,20 @@ def test_one_sure_pixel_does_not_drown_its_neighbours():
 
 def test_the_threshold_itself_is_outside():
     assert pixels.to_mask(np.array([[0.5, 0.5001]], np.float32), 0.5).tolist() == [[False, True]]
+
+
+@pytest.mark.parametrize("window", [None, (100, 3000)])
+def test_a_deep_tiff_that_counts_from_white(tmp_path, window):
+    values = RNG.integers(0, 4096, (13, 21), dtype=np.uint16)
+    black = pixels.read_image(saved(tmp_path, Image.fromarray(values), "black.tif"), window)
+    white = pixels.read_image(saved(tmp_path, Image.fromarray(values), "white.tif", tiffinfo={262: 0}), window)
+    with Image.open(tmp_path / "white.tif") as picture:
+        assert picture.mode == "I;16" and picture.tag_v2[262] == 0
+    assert np.array_equal(white, 255 - black)
+
+
+@pytest.mark.parametrize("threshold", [-0.1, 1.5, float("nan"), float("inf")])
+def test_a_threshold_is_a_probability(threshold):
+    with pytest.raises(UserError, match="from 0 to 1"):
+        pixels.level_of(threshold, 0.5)
+    assert [pixels.level_of(one, 0.5) for one in (None, 0, 0.3, 1)] == [0.5, 0, 0.3, 1]

@@ -61,6 +61,8 @@ def test_several_sources_and_classes(door, toy_bundle, images, tmp_path):
         (("--as", "gif"), ("'gif'", "known: png")),
         (("--seconds", "3"), ("--seconds 3", "video")),
         (("--tile", "0"), ("tiles of 0 pixels",)),
+        (("--threshold", "50"), ("threshold 50", "from 0 to 1")),
+        (("--threshold", "nan"), ("threshold nan", "from 0 to 1")),
     ],
 )
 def test_options_that_do_not_fit(door, toy_bundle, images, tmp_path, words, says):
@@ -98,6 +100,14 @@ def test_odd_prompts_are_answered(door, toy_bundle, images, tmp_path, prompt):
     said = door("segment", toy_bundle, image, "--prompt", prompt, "--out", tmp_path / "m.png")
     assert said.code == 0, said.err
     assert read_image(tmp_path / "m.png").shape == (32, 48, 3)
+
+
+def test_a_large_picture_is_no_warning_in_code(door, toy_bundle, images, tmp_path, monkeypatch):
+    image = sorted(images.iterdir())[0]
+    height, width = read_image(image).shape[:2]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", height * width - 1)
+    said = door("segment", toy_bundle, image, *PROMPT, "--out", tmp_path / "m.png")
+    assert said.code == 0 and "Warning" not in said.err
 
 
 def test_an_unknown_engine(door, toy_bundle, images, tmp_path):

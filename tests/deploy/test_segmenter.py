@@ -367,6 +367,20 @@ def test_a_flag_that_the_flow_belies_is_refused(toy_bundle):
         Segmenter.open(toy_bundle)
 
 
+@pytest.mark.parametrize("image", ["picture.png", None, [[0]]])
+def test_what_is_no_picture_at_all(segmenter, image):
+    with pytest.raises(UserError, match="read files by `read_any`"):
+        segmenter.segment(image, "red")
+
+
+@pytest.mark.parametrize("ask", ["run", "segment", "tiled"])
+def test_a_threshold_that_is_no_probability(segmenter, colours, ask):
+    with pytest.raises(UserError, match="threshold 50: expected a probability from 0 to 1"):
+        getattr(segmenter, ask)(colours[0], "red", 50)
+    with pytest.raises(UserError, match="threshold nan"):
+        segmenter.classes(colours[0], ["red", "green"], float("nan"))
+
+
 def test_a_changed_byte_is_found_before_anything_runs(toy_bundle):
     with open(toy_bundle / "decoder.onnx", "ab") as file:
         file.write(b" ")

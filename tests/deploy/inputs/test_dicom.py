@@ -235,3 +235,14 @@ def test_without_pydicom_the_extra_is_named(dicom, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "pydicom", None)
     with pytest.raises(UserError, match=r'DICOM needs pydicom, .*pip install "vlseg\[medical\]"'):
         read_any(path)
+
+
+def test_what_is_said_of_plain_pixels_is_not_to_uncompress_them(dicom):
+    with pytest.raises(UserError, match=r"Little Endian; .*: export it again"):
+        open_dicom(dicom(VALUES, PhotometricInterpretation="WEIRD")).read(0)
+
+
+def test_a_file_without_the_mark_of_dicom(tmp_path):
+    (tmp_path / "x.dcm").write_bytes(b"words" * 100)
+    with pytest.raises(UserError, match=r"x\.dcm as DICOM \(no DICM after 128 bytes\): export it again$"):
+        open_any(tmp_path / "x.dcm")

@@ -104,8 +104,22 @@ def test_absent_files_and_folders(tmp_path):
 
 
 def test_what_a_folder_run_takes(tmp_path):
-    (tmp_path / "IM0001").write_bytes(b"\0" * 128 + b"DICM")
+    for name in ("IM0001", "1.2.840.113619", "scan.IMA", "DICOMDIR"):
+        (tmp_path / name).write_bytes(b"\0" * 128 + b"DICM")
     for name in ("a.png", "B.TIF", "c.dcm", "d.nii.gz", "notes.txt", "README", ".hidden.png"):
         (tmp_path / name).write_bytes(b"x")
     taken = sorted(path.name for path in tmp_path.iterdir() if is_readable(path))
-    assert taken == ["B.TIF", "IM0001", "a.png", "c.dcm", "d.nii.gz"]
+    assert taken == ["1.2.840.113619", "B.TIF", "IM0001", "a.png", "c.dcm", "d.nii.gz", "scan.IMA"]
+
+
+def test_what_may_not_be_read_is_named_and_not_passed_over(tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (tmp_path / "IM0001").write_bytes(b"x")
+    Image.fromarray(RGB).save(tmp_path / "x.png")
+    monkeypatch.setattr("builtins.open", refuse)
+    assert is_readable(tmp_path / "IM0001")
+    for name in ("IM0001", "x.png"):
+        with pytest.raises(UserError, match=rf"{name} \(Permission denied\): get the right to read it"):
+            open_any(tmp_path / name)

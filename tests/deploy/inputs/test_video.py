@@ -95,6 +95,12 @@ def test_sources_that_are_not_there(tmp_path, monkeypatch, source, says):
         pass
 
 
+@pytest.mark.parametrize("source", ["none.mp4", "camera:x"])
+def test_a_refusal_of_ours_is_not_wrapped_in_another(source):
+    with pytest.raises(UserError, match=r"^(no video file|camera:x is no camera)"), open_video(source):
+        pass
+
+
 def test_what_is_taken_for_a_video():
     assert is_video("camera:0") and is_video("a/B.MOV") and not is_video("x.png") and not is_video("cameras")
 
