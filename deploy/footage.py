@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from .errors import UserError
+from .files import check_writable
 from .inputs.ahead import ahead
 from .inputs.video import CAMERA, Frame, open_video
 from .outputs.formats import draw_classes
@@ -77,6 +78,7 @@ def segment_video(
         raise UserError(f"{out} would replace the video itself: choose another --out")
     if out.exists() and not overwrite:
         raise UserError(f"{out} exists already: choose another --out, or pass --overwrite")
+    check_writable(out)
     with open_video(source) as video, write_video(out, video.rate) as write:
         frames = _within(video.frames, seconds)
         live = video.name.startswith(CAMERA)

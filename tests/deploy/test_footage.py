@@ -142,3 +142,11 @@ def test_through_the_door(door, toy_bundle, clip, tmp_path):
 def test_no_time_to_watch(segmenter, clip, tmp_path, seconds):
     with pytest.raises(UserError, match=f"--seconds {seconds:g}: expected how long to watch"):
         segment_video(segmenter, clip, RED, tmp_path / "out.mp4", seconds=seconds)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_first_frame(segmenter, clip, tmp_path):
+    told = []
+    for out, says in ((tmp_path / "none" / "out.mp4", "there is no folder"), (tmp_path, "is a folder")):
+        with pytest.raises(UserError, match=says):
+            segment_video(segmenter, clip, RED, out, overwrite=True, progress=lambda done, _: told.append(done))
+    assert not told
