@@ -47,6 +47,8 @@ def main() -> None:
         raise SystemExit(app(standalone_mode=False))
     except UserError as error:
         print(f"vlseg: {error}", file=sys.stderr)
+    except PermissionError as error:
+        print(f"vlseg: cannot open {error.filename} ({error.strerror}): get the right to it", file=sys.stderr)
     except UsageError as error:
         print(usage(error), file=sys.stderr)
     raise SystemExit(2)

@@ -110,6 +110,15 @@ def test_a_large_picture_is_no_warning_in_code(door, toy_bundle, images, tmp_pat
     assert said.code == 0 and "Warning" not in said.err
 
 
+def test_a_bundle_without_the_right_to_read_it(door, toy_bundle, images, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied", str(toy_bundle / "image.onnx"))
+
+    monkeypatch.setattr("vlseg.deploy.manifest.Manifest.load", refuse)
+    said = door("segment", toy_bundle, images, *PROMPT, "--out", tmp_path / "out")
+    assert said.code == 2 and said.err.endswith("image.onnx (Permission denied): get the right to it\n"), said.err
+
+
 def test_an_unknown_engine(door, toy_bundle, images, tmp_path):
     words = ("segment", toy_bundle, images, *PROMPT, "--out", tmp_path / "out", "--engine", "abacus")
     said = door(*words)
