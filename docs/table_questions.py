@@ -50,7 +50,8 @@ def prompts() -> str:
     for group in each(found, "data"):
         data = group[0]["data"]
         lines += [_sentences(data, some[0]["method"], some) for some in each(group, "method")]
-        lines += [[data, short(row["method"]), "-", dice([row]), *["-"] * 4, row["n"]] for row in beside(data)]
+        known = {method: own(data, method) for method in RULES}
+        lines += [[data, short(m), "-", dice(some), *["-"] * 4, some[0]["n"]] for m, some in known.items() if some]
     header = ["data", "method", "no words", "p1", "richest", "another image's", "asked p1", "richest is", "images"]
     return table(header, lines) if lines else NOT_YET
 

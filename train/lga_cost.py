@@ -6,8 +6,8 @@ from interleaved pairs on the clock of the thread, which leaves out what other p
 
 import argparse
 import copy
+import math
 import random
-import resource
 import statistics
 import sys
 import time
@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from ..deploy.facts import peak_rss_mib
 from ..deploy.rows import append_row
 from ..deploy.stats import paired_ratio
 from ..kernels import ops, reference
@@ -35,7 +36,6 @@ COLUMNS = (
     "threads",
 )  # fmt: skip
 REPORT = "Bilateral pulmonary infection, two infected areas, upper left lung and upper right lung"
-GIB = 2**30
 MOST_GIB, MOST_OF_NAIVE, MOST_OF_ENCODER = 8.0, 0.7, 0.01
 
 
@@ -47,7 +47,7 @@ def step(size: str) -> Iterator[Row]:
     optimizer = torch.optim.AdamW(learning_parameters(model).values(), lr=1e-4, weight_decay=1e-3)
     SegmentationLoss(0.5, 0.5)(model(*inputs), mask).backward()
     optimizer.step()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB
+    peak = (peak_rss_mib() or math.nan) / 1024
     row = {"measurement": "training step of one image, peak resident memory", "value": round(peak, 3), "unit": "GiB"}
     yield row | about(model, size) | judged(peak, MOST_GIB)
 
