@@ -105,7 +105,7 @@ def test_a_picture_of_gigabytes_in_a_few_bytes(tmp_path):
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
     )
     (tmp_path / "bomb.png").write_bytes(data)
-    with soon(), pytest.raises(UserError, match=r"bomb\.png is larger than Pillow's guard"):
+    with soon(), pytest.raises(UserError, match=r"bomb\.png is larger than (twice )?Pillow's guard"):
         read_image(tmp_path / "bomb.png")
 
 
