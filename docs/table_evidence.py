@@ -18,7 +18,7 @@ def evidence_rows() -> list[Row]:
     A method with the settings of its preset `+` is a method of its own, with a + behind its name.
     """
     found = [
-        row | {"method": row["method"] + "+"} if row["set"] else row
+        named(row)
         for name in FILES
         for row in rows(name)
         if (row["prompt"], row["train_prompt"], row["train_images"]) == ("p1", "p1", IMAGES)
@@ -32,6 +32,11 @@ def evidence_rows() -> list[Row]:
     }
     published = list(dict.fromkeys(_published(row) for row in found))
     return sorted(newest.values(), key=lambda row: published.index(_published(row)))
+
+
+def named(row: Row) -> Row:
+    """Return a row with a + behind its method where the settings are those of the method's preset of ours."""
+    return row | {"method": row["method"] + "+"} if row["set"].endswith(PLUS) else row
 
 
 def _published(row: Row) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 
-from table_evidence import IMAGES, PLUS, RULES, evidence_rows, short
+from table_evidence import IMAGES, RULES, evidence_rows, named, short
 from table_rows import Row, ranged, rows, table
 
 NOT_YET = "No cell of this grid has been run yet."
@@ -16,8 +16,8 @@ def newest(name: str) -> list[Row]:
 
 
 def by_images() -> list[Row]:
-    """Return the rows by number of images; a method with the settings of its preset `+` has a + behind its name."""
-    return [row | {"method": row["method"] + "+"} if row["set"].endswith(PLUS) else row for row in newest("few")]
+    """Return the rows of the question how many images it takes."""
+    return [named(row) for row in newest("few")]
 
 
 def own(data: str, method: str) -> list[Row]:

@@ -15,7 +15,6 @@ import numpy as np
 
 from ..deploy.engine import available_engines
 from ..deploy.engines import openvino, ort
-from ..deploy.errors import UserError
 from ..deploy.kinds import KINDS, kind_of
 from ..deploy.rows import append_row
 from ..deploy.stats import paired_ratio
@@ -65,7 +64,7 @@ def main() -> None:
     parser.add_argument("--turns", type=int, default=11)
     asked = parser.parse_args()
     if "openvino" not in available_engines():
-        raise SystemExit(str(UserError('OpenVINO is not installed: pip install "vlseg[openvino]"')))
+        raise SystemExit(openvino.INSTALL)
     setting = Setting(size=asked.size, threads=asked.threads)
     with tempfile.TemporaryDirectory() as scratch:
         bench = Bench(setting, Path(scratch))

@@ -5,7 +5,6 @@ training split, Dice on its test split, both bundles in ONNX Runtime.
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from ..train.models.runs import load_run
 from .bundle import export
 from .calibration import COUNT
 from .precision import PRECISIONS
+from .tax import print_step
 
 Row = dict[str, Any]
 
@@ -69,11 +69,6 @@ def _row(info: dict[str, Any], data: Path, prompt: str, precision: str, report: 
         "certificate_flipped": round(parity["flipped_share"], 7),
         "certificate_passed": parity["passed"],
     }
-
-
-def print_step(step: str) -> None:
-    """Say on stderr what is going on."""
-    print(step, file=sys.stderr, flush=True)
 
 
 def main(words: Sequence[str] | None = None) -> None:

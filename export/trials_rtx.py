@@ -6,7 +6,6 @@ bits take every linear layer that could be quantised, where an export keeps thos
 """
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +21,7 @@ from .graph import OPSET, OPSETS
 from .measure import Row, rtx_rows
 from .precision import PRECISIONS
 from .quantize_choose import Choice, Yard
+from .tax import print_step
 
 PICTURES = 2
 """Drawn ones that ranges are measured on: they scale the graph and do not change its shape."""
@@ -53,11 +53,6 @@ def quantise_all(folder: Path, manifest: Manifest, bits: str) -> None:
         made = choice.parts(list(choice.groups))
     for part, graph in made.items():
         onnx.save(graph, folder / str(manifest.parts[part]))
-
-
-def print_step(step: str) -> None:
-    """Say on stderr what is going on."""
-    print(step, file=sys.stderr, flush=True)
 
 
 def main(words: Sequence[str] | None = None) -> None:
