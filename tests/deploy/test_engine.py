@@ -1,5 +1,6 @@
 import sys
 import threading
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -156,6 +157,14 @@ def test_cuda_gives_what_the_cpu_gives(toy_bundle):
     values = {"pixel_values": pixel_values(2)}
     outs = [one(toy_bundle / "image.onnx").run(values) for one in (CudaRuntime, OnnxRuntime)]
     assert np.array_equal(outs[0]["image_embedding"], outs[1]["image_embedding"])
+
+
+def test_its_threads_rest_once_the_call_is_over(toy_bundle):
+    with OnnxRuntime(toy_bundle / "image.onnx", 2) as runtime:
+        runtime.run({"pixel_values": pixel_values(64)})
+        before = time.process_time()
+        time.sleep(0.2)
+        assert time.process_time() - before < 0.01  # left alone, ONNX Runtime's would spin for some 30 ms
 
 
 def test_one_session_many_threads(toy_bundle):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vlseg.deploy.segmenter import Segmenter
-from vlseg.deploy.trials import order, overhead, soak, start
+from vlseg.deploy.trials import order, overhead, pages, soak, start, waiting
 from vlseg.deploy.trials.figure import Figure, write
 
 
@@ -72,3 +72,25 @@ def test_a_thousand_images_leave_the_memory_where_it_was(walked, tmp_path):
 def test_a_fresh_process_answers(toy_bundle, toy_data):
     told = start.start(toy_bundle, sorted((toy_data / "images").iterdir())[0], "red", 1)
     assert told["whole"] > told["import"] + told["open"] + told["first mask"] > 0 and told["shape"] == [32, 48]
+
+
+def test_each_way_of_waiting_is_compared_with_sleeping(toy_bundle, tmp_path):
+    waiting.main([str(tmp_path / "x.csv"), str(toy_bundle), "--rounds", "2"])
+    with (tmp_path / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["arm"] for row in rows} == set(waiting.WAYS) - {waiting.SLEEP}
+    assert {row["data"].partition(", ")[2] for row in rows} == {
+        "alone",
+        "beside a busy process",
+        "4 callers at once",
+    }
+    assert all(float(row["value"]) > 0 and row["n"] == "2" for row in rows)
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="Linux alone tells what lies in huge pages")
+def test_huge_pages_are_compared_in_processes_of_their_own(toy_bundle, tmp_path):
+    pages.main([str(tmp_path / "x.csv"), str(toy_bundle), "--pairs", "2", "--rounds", "2"])
+    with (tmp_path / "x.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["data"].partition(",")[0] for row in rows] == ["image", "text", "decoder", "open", "resident memory"]
+    assert all(float(row["value"]) > 0 and row["n"] == "2" for row in rows)
