@@ -4,6 +4,7 @@ import importlib.util
 import json
 import statistics
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,8 +14,8 @@ from .protocol import Arrays, Engine, Kind, Part
 
 INSTALL = 'ONNX Runtime is not installed: pip install "vlseg[cpu]", or "vlseg[gpu]" on a machine with an NVIDIA GPU'
 
-# longer brings nothing on idle cores and costs more on busy ones; to sleep at once costs the small parts an eighth
-SPIN_US = "20"
+# a longer spin brings little on idle cores and costs more on busy ones; to sleep at once costs the small parts a tenth
+WAITING = {"session.force_spinning_stop": "1", "session.intra_op.spin_duration_us": "20"}
 
 
 class OnnxRuntime(Engine):
@@ -101,16 +102,16 @@ def missing() -> str | None:
     return None if importlib.util.find_spec("onnxruntime") is not None else INSTALL
 
 
-def options(library: ModuleType, threads: int | None) -> Any:
-    """Return the session options that every execution provider shares."""
+def options(library: ModuleType, threads: int | None, waiting: Mapping[str, str] = WAITING) -> Any:
+    """Return the session options that every execution provider shares; `waiting` is what threads do in between."""
     made = library.SessionOptions()
     made.graph_optimization_level = library.GraphOptimizationLevel.ORT_ENABLE_ALL
     made.execution_mode = library.ExecutionMode.ORT_SEQUENTIAL
     made.inter_op_num_threads = 1
     made.intra_op_num_threads = threads or 0
     made.log_severity_level = 3
-    made.add_session_config_entry("session.force_spinning_stop", "1")
-    made.add_session_config_entry("session.intra_op.spin_duration_us", SPIN_US)
+    for key, value in waiting.items():
+        made.add_session_config_entry(key, value)
     return made
 
 

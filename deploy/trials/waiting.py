@@ -17,7 +17,7 @@ from typing import Any
 
 from ..drawn import draw_cases
 from ..engine import Arrays
-from ..engines.ort import SPIN_US, onnxruntime, options
+from ..engines.ort import WAITING, onnxruntime, options
 from ..segmenter import Segmenter
 from ..stats import paired_ratio
 from .figure import Figure, write
@@ -25,12 +25,12 @@ from .figure import Figure, write
 WARMUP = 2
 CALLERS = 4
 SLEEP = "sleep at once"
-SPIN = "session.intra_op.spin_duration_us"
+SPIN, STOP = "session.intra_op.spin_duration_us", "session.force_spinning_stop"
 WAYS: dict[str, dict[str, str]] = {
     SLEEP: {"session.intra_op.allow_spinning": "0"},
-    f"spin {SPIN_US} us": {},
-    "spin 50 us": {SPIN: "50"},
-    "spin until the call ends": {SPIN: "1000000"},
+    f"spin {WAITING[SPIN]} us": WAITING,
+    "spin 50 us": {STOP: "1", SPIN: "50"},
+    "spin until the call ends": {STOP: "1"},
 }
 Call = Callable[[], object]
 
@@ -40,9 +40,7 @@ def calls_of(bundle: Path, inputs: dict[str, Arrays], threads: int) -> dict[str,
     library = onnxruntime()
 
     def call(part: str, way: str) -> Call:
-        made = options(library, threads)
-        for key, value in WAYS[way].items():
-            made.add_session_config_entry(key, value)
+        made = options(library, threads, WAYS[way])
         session = library.InferenceSession(bundle / f"{part}.onnx", made, providers=["CPUExecutionProvider"])
         return lambda: session.run(None, inputs[part])
 
