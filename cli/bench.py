@@ -100,13 +100,14 @@ def _write(
     report: dict[str, Any], plan: Any, csv: Path | None, html: Path | None, plot: Path | None, times: Path | None
 ) -> None:
     from ..deploy.bench.draw import draw
+    from ..deploy.bench.figures import sustained_rows
     from ..deploy.bench.page import page
     from ..deploy.bench.trtexec import exported
     from ..deploy.files import atomic_write
     from ..deploy.rows import append_row
 
     if csv:
-        for row in report["rows"]:
+        for row in [*report["rows"], *sustained_rows(report)]:
             append_row(csv, {**row, **_state(report["device"])})
     for path, text in (
         (html, lambda: page(report, plan)),
@@ -137,7 +138,8 @@ def _lines(report: dict[str, Any]) -> list[str]:
             table([{**row, "share": f"{row['share']:.1%}"} for row in report["profile"]], *report["profile"][0])
         )
     for one in report["sustained"]:
-        lines += [f"{_who(one)}, {one['seconds']:.0f} s: {flag}" for flag in one["flags"] or ["steady"]]
+        load = f"{_who(one)}, {one['seconds']:.0f} s, p50 {one['p50_ms']:.2f} ms of {one['runs']} runs"
+        lines += [f"{load}: {flag}" for flag in one["flags"] or ["steady"]]
     if unsteady := [row for row in report["rows"] if row["steady"] is False]:
         where = ", ".join(dict.fromkeys(f"{row['stage']} at batch {row['batch']}" for row in unsteady))
         lines.append(f"NOT steady after {unsteady[0]['warmup']} rounds, so something else runs here: {where}")

@@ -3,6 +3,8 @@
 A further engine is a file in `engines/` with a `KIND`, and one line in `ENGINES` below.
 """
 
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -61,16 +63,25 @@ def open_engines(
         EngineError: an unknown or absent engine, a part it cannot open, or one whose weights lie in other files.
     """
     kind = ENGINES[choose_engine(engine, folder, manifest)]
-    opened: dict[str, Engine] = {}
+    wanted = [Part(Path(folder), manifest, part, threads) for part in PARTS if manifest.parts[part]]
+    for part in wanted:
+        check_own_weights(part.path)
+    return dict(zip((part.name for part in wanted), _open_all(kind, wanted), strict=True))
+
+
+def _open_all(kind: Kind, wanted: Sequence[Part]) -> list[Engine]:
+    """Open each part, all at once where the engine allows that; what was opened is closed when another fails."""
     with ExitStack() as undo:
-        for part in PARTS:
-            if manifest.parts[part]:
-                wanted = Part(Path(folder), manifest, part, threads)
-                check_own_weights(wanted.path)
-                opened[part] = kind.open(wanted)
-                undo.callback(opened[part].close)
+
+        def opened(part: Part) -> Engine:
+            engine = kind.open(part)
+            undo.callback(engine.close)
+            return engine
+
+        with ThreadPoolExecutor(len(wanted)) as pool:
+            engines = list(pool.map(opened, wanted) if kind.at_once else map(opened, wanted))
         undo.pop_all()
-    return opened
+    return engines
 
 
 __all__ = ("AUTO", "ENGINES", "Arrays", "Engine", "available_engines", "choose_engine", "open_engines")

@@ -5,6 +5,7 @@ A bundle is a folder: the ONNX parts, the tokenizer (or the fixed prompts' embed
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -230,10 +231,13 @@ def _check_flow(manifest: Manifest, folder: Path) -> None:
 
 
 def _check_files(manifest: Manifest, folder: Path) -> None:
-    for name, digest in manifest.files.items():
+    for name in manifest.files:
         if not (folder / name).is_file():
             raise BundleError(f"{folder} lacks {name}, which its manifest lists: copy the bundle again")
-        if sha256(folder / name) != digest:
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(sha256, [folder / name for name in manifest.files]))
+    for (name, digest), own in zip(manifest.files.items(), found, strict=True):
+        if own != digest:
             raise BundleError(
                 f"{folder / name} is not the file the manifest describes (its hash differs): copy the bundle again"
             )

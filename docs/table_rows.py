@@ -33,3 +33,10 @@ def ranged(values: list[float], digits: int = 3) -> str:
         return "-"
     middle, low, high = spread(values)
     return f"{middle:.{digits}f}" + (f" ({low:.{digits}f} to {high:.{digits}f})" if len(values) > 1 else "")
+
+
+def interval(row: Row | None, key: str = "ratio") -> str:
+    """Return a figure with its 95 % interval; of no row, or none of that figure, a dash."""
+    if not row or not row[key]:
+        return "-"
+    return "{:.3f} ({:.3f} to {:.3f})".format(*(float(row[name]) for name in (key, "low", "high")))

@@ -15,7 +15,8 @@ DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS))
 import table_evidence  # noqa: E402 - scripts beside this one
 import table_questions  # noqa: E402
-from table_rows import Row, rows, table  # noqa: E402
+import table_runtime  # noqa: E402
+from table_rows import Row, interval, rows, table  # noqa: E402
 
 BLOCK = re.compile(r"(<!-- table (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -44,15 +45,10 @@ def latency() -> str:
     """Ratios of interleaved pairs, wall clock, on one thread and on two: the newest row of each measurement."""
     newest = {(row["measurement"], row["threads"]): row for row in rows("export") if row["clock"] == "wall"}
     lines = [
-        [what, newest[what, "1"]["goal"], *(_ratio(newest.get((what, threads), {})) for threads in "12")]
+        [what, newest[what, "1"]["goal"], *(interval(newest.get((what, threads))) for threads in "12")]
         for what in dict.fromkeys(what for what, _ in newest)
     ]
     return table(["ratio", "goal, at most", "one thread", "two threads"], lines)
-
-
-def _ratio(row: Row) -> str:
-    """Return a ratio with its interval; of no row, a dash."""
-    return "{:.3f} ({:.3f} to {:.3f})".format(*(float(row[key]) for key in ("ratio", "low", "high"))) if row else "-"
 
 
 def inside() -> str:
@@ -69,9 +65,7 @@ def _beside(row: Row) -> list[str]:
     """Return the milliseconds of both engines and their ratio; of no row, dashes."""
     if not row:
         return ["-"] * 3
-    return [f"{float(row[f'{name}_ms']):.2f}" for name in ("onnxruntime", "openvino")] + [
-        _ratio(row) if row["ratio"] else "-"
-    ]
+    return [*(f"{float(row[f'{name}_ms']):.2f}" for name in ("onnxruntime", "openvino")), interval(row)]
 
 
 def rtx_engines() -> str:
@@ -94,7 +88,7 @@ def rtx_engines() -> str:
 def int8() -> str:
     """Int8 time by float32 time on a CPU, the time that this thread computed."""
     found = [row for row in rows("int8") if row["clock"] == "cpu"]
-    lines = [[row["size"], row["stage"], _interval(row), row["instructions"]] for row in found]
+    lines = [[row["size"], row["stage"], interval(row), row["instructions"]] for row in found]
     return table(["size", "what", "int8 / float32 (95 %)", "instruction sets"], lines)
 
 
@@ -119,14 +113,10 @@ def swap() -> str:
     """What changing an adapter moves and takes, and adapters as inputs by adapters as constants."""
     found = [row for row in rows("swap") if row["clock"] == "cpu"]
     lines = [
-        [row["size"], f"{int(row['bytes']) / 1e6:.2f}", row["swap_ms"], row["reopen_ms"], row["stage"], _interval(row)]
+        [row["size"], f"{int(row['bytes']) / 1e6:.2f}", row["swap_ms"], row["reopen_ms"], row["stage"], interval(row)]
         for row in found
     ]
     return table(["size", "MB", "swap, ms", "opening again, ms", "what", "inputs / constants (95 %)"], lines)
-
-
-def _interval(row: Row) -> str:
-    return f"{float(row['ratio']):.3f} ({float(row['low']):.3f} to {float(row['high']):.3f})"
 
 
 def lga() -> str:
@@ -209,6 +199,7 @@ def commands() -> str:
 TABLES: dict[str, Callable[[], str]] = {
     **table_evidence.TABLES,
     **table_questions.TABLES,
+    **table_runtime.TABLES,
     "base": base,
     "commands": commands,
     "inside": inside,

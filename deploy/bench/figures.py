@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from ..facts import peak_rss_mib
@@ -12,6 +13,7 @@ from .rounds import Series
 from .tasks import END_TO_END, ENGINE, Stage
 
 Row = dict[str, Any]
+SUSTAINED = "sustained"
 SPLITS = ("h2d", "enqueue", "compute", "d2h")
 AllSeries = Mapping[tuple[int, Stage], Series]
 """Series by the place of their subject and by stage."""
@@ -61,6 +63,34 @@ def row_of(subject: Subject, known: Known, stage: Stage, series: Series) -> Row:
         "warmup": len(series.warming),
         "steady": series.steady,
     }
+
+
+def sustained_rows(report: dict[str, Any]) -> list[Row]:
+    """Return a row of stage `sustained` for each load of a report, beside that of `end_to_end`, for a CSV.
+
+    All runs count; `steady` is False where something was flagged, memory is the highest that the load saw.
+    """
+    short = {_key(row): row for row in report["rows"] if (row["stage"], row["batch"]) == (END_TO_END, 1)}
+    return [{**short[_key(load)], **_sustained(load)} for load in report["sustained"]]
+
+
+def _sustained(load: dict[str, Any]) -> Row:
+    watts = [bucket["watts"] for bucket in load["buckets"] if bucket["watts"] is not None]
+    power, per_second = (mean(watts) if watts else None), 1000 / load["mean_ms"]
+    return {
+        "stage": SUSTAINED,
+        **{name: load[name] for name in ("p50_ms", "p90_ms", "p99_ms", "mean_ms", "cv")},
+        "images_per_s": per_second,
+        "peak_rss_mib": max((bucket["rss_mib"] for bucket in load["buckets"] if bucket["rss_mib"]), default=None),
+        "watts": power,
+        "mj_per_image": None if power is None else 1000 * power / per_second,
+        "warmup": 0,
+        "steady": not load["flags"],
+    }
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return row["bundle"], row["adapter"], row["engine"]
 
 
 def ratios(subjects: Sequence[Subject], series: AllSeries) -> list[Row]:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..facts import ROOT, rss_mib
+from ..stats import summary
 from .device import cpu_mhz, throttles
 from .plan import Subject, Task
 from .power import Meter, find_meter
@@ -25,17 +26,21 @@ def sustain(
 ) -> dict[str, Any]:
     """Run one task without a pause and return how it went over time.
 
-    Keys: bundle, engine, seconds, runs, `buckets` (up to 20 of equal length: `runs_per_s`, `p50_ms`, `p99_ms`,
-    `cpu_mhz`, `gpu_mhz`, `celsius`, `watts`, `rss_mib`) and `flags`, a sentence for each thing that was not steady.
+    Keys: bundle, adapter, engine, seconds, runs, `p50_ms` to `cv` over all runs, `buckets` (20 of equal length:
+    `runs_per_s`, `p50_ms`, `p99_ms`, `cpu_mhz`, `gpu_mhz`, `celsius`, `watts`, `rss_mib`) and `flags`, a sentence for
+    each thing that was not steady.
     """
     meter, before = find_meter(), throttles(root)
     length = seconds / BUCKETS
-    buckets: list[dict[str, Any]] = []
+    buckets, times = list[dict[str, Any]](), list[float]()
     with meter or nullcontext():
         start = perf_counter()
         while len(buckets) < BUCKETS:
             end = start + (len(buckets) + 1) * length
-            buckets.append(_bucket(task, end, meter, root))
+            begun = perf_counter()
+            took = _until(end, task)
+            times += took
+            buckets.append(_bucket(took, begun, meter, root))
             if tell:
                 tell(len(buckets), BUCKETS)
     held = sorted({name for reading in (meter.readings if meter else []) for name in reading.held_by})
@@ -43,9 +48,8 @@ def sustain(
     flags = [*flags_of(buckets), *(f"the GPU's clock was held down by: {name}" for name in held)]
     if before is not None and after is not None and after > before:
         flags.append(f"the processor was slowed for heat {after - before} times")
-    runs = sum(bucket["runs"] for bucket in buckets)
-    whose = {"bundle": subject.bundle, "engine": subject.segmenter.engine}
-    return {**whose, "seconds": seconds, "runs": runs, "buckets": buckets, "flags": flags}
+    whose = {"bundle": subject.bundle, "adapter": subject.adapter or None, "engine": subject.segmenter.engine}
+    return {**whose, "seconds": seconds, "runs": len(times), **summary(times), "buckets": buckets, "flags": flags}
 
 
 def flags_of(buckets: list[dict[str, Any]]) -> list[str]:
@@ -66,14 +70,19 @@ def flags_of(buckets: list[dict[str, Any]]) -> list[str]:
     return flags
 
 
-def _bucket(task: Task, end: float, meter: Meter | None, root: Path) -> dict[str, Any]:
-    """Run until `end`, at least once."""
-    start, times = perf_counter(), list[float]()
+def _until(end: float, task: Task) -> list[float]:
+    """Return the milliseconds of each run until `end`, one at least."""
+    times = list[float]()
     while not times or perf_counter() < end:
         task.prepare()
         begun = perf_counter()
         task.call()
         times.append((perf_counter() - begun) * 1000)
+    return times
+
+
+def _bucket(times: list[float], start: float, meter: Meter | None, root: Path) -> dict[str, Any]:
+    """Return how the runs since `start` went."""
     now = perf_counter()
     told = meter.between(start, now) if meter else []
     return {

@@ -152,4 +152,4 @@ def _open_cpu(part: Part) -> Engine:
     return OnnxRuntime(part.path, part.threads)
 
 
-KIND = Kind("onnxruntime", _open_cpu, missing)
+KIND = Kind("onnxruntime", _open_cpu, missing, at_once=True)

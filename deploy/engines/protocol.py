@@ -93,6 +93,7 @@ class Kind:
         open: opens one part; EngineError where it cannot.
         missing: what this machine lacks, as a sentence with the way out, or None; fast, and imports nothing heavy.
         unfit: what this bundle lacks (engines that were not built), or None.
+        at_once: may several threads open a part each at the same time?
         by_name_only: never chosen by `auto`: a yardstick, or a way that is not always the better one.
     """
 
@@ -100,4 +101,5 @@ class Kind:
     open: Callable[[Part], Engine]
     missing: Callable[[], str | None]
     unfit: Callable[[Path, Manifest], str | None] = _fits_all
+    at_once: bool = False
     by_name_only: bool = False

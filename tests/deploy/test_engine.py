@@ -78,7 +78,20 @@ def test_open_engines_opens_the_parts(toy_bundle, fixed_bundle):
     assert list(open_engines(fixed_bundle, Manifest.load(fixed_bundle))) == ["image", "decoder"]
 
 
-def test_what_was_opened_is_closed_when_the_next_fails(toy_bundle, monkeypatch):
+def test_parts_are_opened_at_once_where_the_engine_allows_it(toy_bundle, monkeypatch):
+    all_there = threading.Barrier(3, timeout=10)
+
+    def opener(part):
+        all_there.wait()
+        return SimpleNamespace(name=part.name, close=lambda: None)
+
+    monkeypatch.setitem(engine.ENGINES, "onnxruntime", Kind("onnxruntime", opener, lambda: None, at_once=True))
+    opened = open_engines(toy_bundle, Manifest.load(toy_bundle), "onnxruntime")
+    assert [(part, one.name) for part, one in opened.items()] == [(part, part) for part in ("image", "text", "decoder")]
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_what_was_opened_is_closed_when_the_next_fails(toy_bundle, monkeypatch, at_once):
     closed = []
 
     def opener(part):
@@ -86,7 +99,7 @@ def test_what_was_opened_is_closed_when_the_next_fails(toy_bundle, monkeypatch):
             raise EngineError("no")
         return SimpleNamespace(name="x", close=lambda: closed.append(part.path.name))
 
-    monkeypatch.setitem(engine.ENGINES, "onnxruntime", Kind("onnxruntime", opener, lambda: None))
+    monkeypatch.setitem(engine.ENGINES, "onnxruntime", Kind("onnxruntime", opener, lambda: None, at_once=at_once))
     with pytest.raises(EngineError, match="no"):
         open_engines(toy_bundle, Manifest.load(toy_bundle), "onnxruntime")
     assert sorted(closed) == ["image.onnx", "text.onnx"]

@@ -36,6 +36,17 @@ def test_the_text_names_subjects_stages_and_ratios(door, toy_bundle, fixed_bundl
     assert "postprocess" in said.out and "what: from the file on disk" in said.out
 
 
+def test_sustained_load_is_a_row_of_its_own(door, toy_bundle, tmp_path):
+    said = door("bench", toy_bundle, *WARM, "--duration", 0.2, "--csv", tmp_path / "rows.csv", "--json")
+    assert said.code == 0, said.err
+    (load,) = json.loads(said.out)["sustained"]
+    with open(tmp_path / "rows.csv", newline="") as file:
+        *_, short, row = csv.DictReader(file)
+    assert (short["stage"], row["stage"], row["warmup"]) == ("end_to_end", "sustained", "0")
+    assert float(row["p50_ms"]) == load["p50_ms"] and float(row["images_per_s"]) == 1000 / load["mean_ms"]
+    assert row["steady"] == str(not load["flags"]) and load["runs"] == sum(one["runs"] for one in load["buckets"])
+
+
 def test_an_adapter_is_a_column_where_a_bundle_has_several(door, adapters):
     said = door("bench", adapters, *WARM, "--adapter", "swapped", "--explain")
     assert said.code == 0, said.err
