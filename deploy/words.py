@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from json import loads
+from json import dumps, loads
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ LONGEST = 100_000
 
 
 class Tokenizer:
-    """A tokenizer: begin token, words, end token; padded with the end token, cut to 77 keeping the end token.
+    """A tokenizer: begin token, words, end token; padded with the end token, cut to its context keeping the end token.
 
     One of pieces marked as continuations (BERT's WordPiece) is cut at a word, any other (CLIP's) as the library cuts.
 
@@ -27,16 +27,18 @@ class Tokenizer:
     Attributes:
         path: the file it was loaded from, or None.
         json: the whole `tokenizer.json` as text.
-        context: the longest sequence, in tokens.
+        context: the longest sequence, in tokens: 77, or less where the file's own truncation says so.
         end: the id of the end token, which is also the padding.
         whole_words: is a sentence that is too long cut at a word?
     """
 
     def __init__(self, json: str, path: Path | None = None):
-        self.json, self.path, self.context = json, path, CONTEXT
+        self.json, self.path = json, path
         with self._spoken():
             self._library = Library.from_str(json)
-            _check_templates(loads(json).get("post_processor"))
+            told = loads(json)
+            self.context = _context(told.get("truncation"))
+            _check_templates(told.get("post_processor"))
             self._library.no_padding()
             self._library.no_truncation()
             frame = self._library.encode("").ids
@@ -60,11 +62,16 @@ class Tokenizer:
         except (OSError, UnicodeDecodeError) as error:
             raise BundleError(f"cannot read the tokenizer {path} ({error}): copy the bundle again") from error
 
+    def cut_to(self, context: int = CONTEXT) -> "Tokenizer":
+        """Return a tokenizer whose file says to cut to `context` tokens, at most 77, whatever this one's says."""
+        truncation = {"direction": "Right", "max_length": context, "strategy": "LongestFirst", "stride": 0}
+        return Tokenizer(dumps({**loads(self.json), "truncation": truncation}, ensure_ascii=False), self.path)
+
     def __call__(self, texts: Sequence[str], length: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Return input_ids and attention_mask, both int64 (B, L).
 
-        L is `length`, or that of the longest text, and at most 77; the mask is 1 on begin, words and the first end
-        token.
+        L is `length`, or that of the longest text, and at most the context; the mask is 1 on begin, words and the
+        first end token.
 
         Raises:
             UserError: a text that is not valid Unicode, or of more than `LONGEST` characters.
@@ -83,7 +90,7 @@ class Tokenizer:
         return input_ids, mask
 
     def unread(self, text: str, length: int | None = None, words: int | None = None) -> str:
-        """Return the end of a text that does not fit into `length` tokens, at most 77, or is behind so many `words`.
+        """Return the end of a text that does not fit into `length` tokens or the context, or is behind so many `words`.
 
         Empty where all is read.
         """
@@ -131,6 +138,14 @@ class Tokenizer:
             kept -= 1
         # a first word that alone is too long is cut after all
         return [*ids[: kept if kept > 1 else limit - 1], self.end]
+
+
+def _context(truncation: Any) -> int:
+    """Return the longest sequence, in tokens, by a file's truncation."""
+    context = CONTEXT if truncation is None else min(CONTEXT, truncation["max_length"])
+    if context < 2:
+        raise ValueError(f"it cuts sentences to {context} tokens, and begin and end alone are two")
+    return context
 
 
 def _check_templates(processor: Any) -> None:

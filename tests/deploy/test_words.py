@@ -64,9 +64,20 @@ def test_not_a_list_of_texts(tokenizer, texts):
         tokenizer(texts)
 
 
-def test_padding_and_truncation_of_the_json_do_not_matter(tokenizer):
+def test_the_file_says_how_long_a_sentence_may_be(tokenizer):
+    short = tokenizer.cut_to(4)
+    assert short.context == 4 and Tokenizer(short.json).context == 4 and tokenizer.context == 77
+    assert short(["red green blue"])[0].tolist() == [[0, 3, 4, 1]] and short.unread("red green blue") == "blue"
+    assert short.cut_to().context == short.cut_to(500).context == 77
+
+
+def test_a_file_that_leaves_no_room_is_refused(tokenizer):
+    with pytest.raises(BundleError, match="cuts sentences to 1 tokens"):
+        tokenizer.cut_to(1)
+
+
+def test_padding_of_the_json_does_not_matter(tokenizer):
     loaded = json.loads(tokenizer.json)
-    loaded["truncation"] = {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0}
     loaded["padding"] = {
         "strategy": {"Fixed": 9},
         "direction": "Right",

@@ -98,7 +98,7 @@ def _tokenizer(source: Path | str | None, vocabulary: int) -> Tokenizer:
         words = _from_hub()
     else:
         path = Path(source)
-        words = Tokenizer.load(path / "tokenizer.json" if path.is_dir() else path)
+        words = Tokenizer.load(path / "tokenizer.json" if path.is_dir() else path).cut_to()
     if words.end != vocabulary - 1:
         raise UserError(
             f"the tokenizer ends a sentence with {words.end}, this model with {vocabulary - 1}: pass CLIP's "
@@ -109,7 +109,7 @@ def _tokenizer(source: Path | str | None, vocabulary: int) -> Tokenizer:
 
 def _from_hub() -> Tokenizer:
     try:
-        return Tokenizer(AutoTokenizer.from_pretrained(CLIP_TOKENIZER).backend_tokenizer.to_str())
+        return Tokenizer(AutoTokenizer.from_pretrained(CLIP_TOKENIZER).backend_tokenizer.to_str()).cut_to()
     except OSError as error:
         raise UserError(
             f"the tokenizer of {CLIP_TOKENIZER} is not on this machine and could not be fetched: connect to the "

@@ -83,7 +83,8 @@ def from_folder_or_hub(
             f"{source} is not on this machine and could not be fetched: connect to the network once, "
             "or pass a local folder with --weights"
         ) from error
-    return library, Tokenizer(words)
+    # a foreign file says what it was last asked to cut to
+    return library, Tokenizer(words).cut_to()
 
 
 def read_library(kind: type[Library], source: str, local: bool, spare: tuple[str, ...] = ()) -> Library:

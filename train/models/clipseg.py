@@ -95,7 +95,7 @@ class Clipseg(Promptable):
         encoder is tapped too (read by the shallow language adapters).
         """
         if self.text_prompts:
-            room = self.text_prompts, self.tokenizer.context
+            room = self.text_prompts, input_ids.shape[1] + self.text_prompts
             input_ids, attention_mask = with_room(input_ids, attention_mask, *room)
         with seeing(context) if context is not None else nullcontext():
             out = self.text(input_ids, attention_mask=attention_mask, output_hidden_states=True)

@@ -33,7 +33,7 @@ def fold(model: Clipseg, down: Collection[str] = ()) -> list[str]:
     """
     done = merge(model)
     done += [fold_positions(_bare(model.vision.embeddings), model.image_size), _fold_norms(model)]
-    done += fold_prompts(model)
+    done += [*fold_prompts(model), *_lengthen_positions(model)]
     for path in down:
         _fold_down_at(cast(Grafted, model.get_submodule(path)))
     return done + [f"down-projection at {path}" for path in down]
@@ -51,6 +51,21 @@ def fold_positions(table: Any, image_size: int) -> str:
     table.image_size = image_size
     table.position_ids = torch.arange(len(resized)).expand(1, -1)
     return f"position table at {grid} x {grid}"
+
+
+@torch.no_grad()
+def _lengthen_positions(model: Clipseg) -> list[str]:
+    """Give the text as many more positions as there are learned prompts, zeros: a graph takes any 77 tokens then.
+
+    No word gets there, since sentences are cut to leave room, and what pads them behind the end token is not seen.
+    """
+    if not model.text_prompts:
+        return []
+    table = model.text.embeddings
+    weight = table.position_embedding.weight
+    table.position_embedding = nn.Embedding.from_pretrained(nn.functional.pad(weight, (0, 0, 0, model.text_prompts)))
+    table.position_ids = torch.arange(len(table.position_embedding.weight), device=weight.device).expand(1, -1)
+    return [f"{model.text_prompts} more text positions"]
 
 
 def fold_prompts(model: Promptable) -> list[str]:

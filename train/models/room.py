@@ -4,15 +4,13 @@ import torch
 from torch import Tensor
 
 
-def with_room(input_ids: Tensor, attention_mask: Tensor, prompts: int, context: int) -> tuple[Tensor, Tensor]:
-    """Insert `prompts` places behind the begin token, and pad ids and mask (B, L) to the whole context, as published.
+def with_room(input_ids: Tensor, attention_mask: Tensor, prompts: int, length: int) -> tuple[Tensor, Tensor]:
+    """Insert `prompts` places behind the begin token, and pad ids and mask (B, L) to `length`, at least L + `prompts`.
 
-    A length that is the smaller of two would not survive an export with a free length. What goes beyond the context is
-    cut before the end token; the padding repeats the last id.
+    The padding repeats the last id, the end token, and no token before it sees any of it.
     """
-    place = torch.arange(context, device=input_ids.device)
+    place = torch.arange(length, device=input_ids.device)
     last, source = input_ids.shape[1] - 1, place - prompts
-    word = torch.where(place == context - 1, last, source.clamp(0, last))
+    word = source.clamp(0, last)
     ids = torch.where((place > 0) & (source <= 0), 0, input_ids[:, word])
-    mask = torch.where(source <= last, attention_mask[:, source.clamp(0, last)], 0)
-    return ids, mask
+    return ids, torch.where(source <= last, attention_mask[:, word], 0)

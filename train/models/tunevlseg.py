@@ -184,8 +184,7 @@ def _plant(model: Clipseg, learner: Any, options: PromptOptions, released: Blend
     depth, tokens, _ = learner.contexts.shape
     model.learner = learner
     if "text" in learner.sides:
-        check_room(model, tokens)
-        model.text_prompts = tokens
+        make_room(model, tokens)
         graft(model, "library.clip.text_model.embeddings.token_embedding", Place(learner, "text", 0))
         _prompt_layers(model.text, learner, "text", depth)
     if "vision" in learner.sides:
@@ -198,11 +197,12 @@ def _plant(model: Clipseg, learner: Any, options: PromptOptions, released: Blend
         add_upsampler(model, released if options.fidelity == "released" else "mix")
 
 
-def check_room(model: Promptable, tokens: int) -> None:
-    """Refuse more prompt tokens than the context takes beside begin, end and at least one word."""
+def make_room(model: Any, tokens: int) -> None:
+    """Take places from the sentence for prompt tokens; UserError where begin, end and one word would have none left."""
     room = model.tokenizer.context - 3
     if tokens > room:
         raise UserError(f"the prompt has {tokens} tokens, the context has room for {room}: shorten it")
+    model.text_prompts, model.tokenizer = tokens, model.tokenizer.cut_to(model.tokenizer.context - tokens)
 
 
 def _prompt_layers(tower: Any, learner: Any, side: Side, depth: int) -> None:

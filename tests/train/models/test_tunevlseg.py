@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from vlseg.deploy.errors import UserError
 from vlseg.train.models.fold import fold
@@ -121,14 +122,37 @@ def test_words_for_prompts_are_the_librarys_words():
     torch.testing.assert_close(got, want)
 
 
-def test_a_full_sentence_loses_its_middle_and_keeps_its_end():
-    model = build_model("clipseg/coop", "nano", tokens=5)
+def test_a_full_sentence_leaves_room_for_the_prompts_and_keeps_its_end():
+    model, bare = build_model("clipseg/coop", "nano", tokens=5), build_model("clipseg/frozen", "nano")
+    whole, _ = sentences(bare, "lesion " * 90)
     ids, mask = sentences(model, "lesion " * 90, "polyp")
-    room, room_mask = with_room(ids, mask, 5, model.tokenizer.context)
-    assert room.shape == ids.shape == (2, 77)
-    assert torch.equal(room[:, 6:76], ids[:, 1:71]) and torch.equal(room[:, 0], ids[:, 0])
-    assert not room[:, 1:6].any() and (room[:, -1] == model.tokenizer.end).all()
+    assert ids.shape == (2, 72) and torch.equal(ids[0, :71], whole[0, :71]) and ids[0, -1] == model.tokenizer.end
+    assert model.tokenizer.unread("lesion " * 90) and not model.tokenizer.unread("polyp")
+    room, room_mask = with_room(ids, mask, 5, 77)
+    assert torch.equal(room[:, 6:], ids[:, 1:]) and torch.equal(room[:, 0], ids[:, 0]) and not room[:, 1:6].any()
     assert room_mask[0].all() and room_mask[1].sum() == mask[1].sum() + 5
+
+
+def test_the_text_runs_at_the_length_of_its_sentences():
+    model = build_model("clipseg/maple", "nano")
+    lengths = []
+    model.text.encoder.register_forward_pre_hook(
+        lambda module, given, named: lengths.append(named["inputs_embeds"].shape[1]), with_kwargs=True
+    )
+    ids, mask = sentences(model, "red polyp", "polyp")
+    model.text_states(ids, mask)
+    assert lengths == [ids.shape[1] + model.text_prompts] and lengths[0] < 77
+
+
+def test_a_folded_text_takes_any_77_tokens():
+    """An engine of one length pads to 77, and the prompts come on top."""
+    model = build_model("clipseg/coop", "nano", tokens=5).double()
+    ids, mask = sentences(model, "lesion " * 90)
+    folded = copy.deepcopy(model)
+    assert "5 more text positions" in fold(folded)
+    padded = F.pad(ids, (0, 5), value=model.tokenizer.end), F.pad(mask, (0, 5))
+    with torch.no_grad():
+        torch.testing.assert_close(folded.text_states(*padded), model.text_states(ids, mask), rtol=0, atol=1e-12)
 
 
 def test_padding_does_not_reach_back():
@@ -232,6 +256,7 @@ def test_unified_projection_and_phrase():
 def test_text_exports_with_any_batch_and_length(name):
     model = build_model(f"clipseg/{name}", "nano").requires_grad_(False)
     model.library.set_attn_implementation("eager")
+    fold(model)
     axes = {0: torch.export.Dim("batch", min=1, max=1024), 1: torch.export.Dim("length", min=2, max=77)}
     model.forward = model.text_states
     with torch.no_grad():

@@ -60,7 +60,9 @@ class Cris(Promptable):
         self.backbone, self.weights_hash = size.backbone, ""
         self.mean, self.std = size.mean, size.std
         self.image_size, self.tokenizer, self.size = image_size, tokenizer, size
-        self.clip = ClipBackbone(size, tokenizer.context)
+        # of the states, whatever learned prompts leave of it for words
+        self.context = tokenizer.context
+        self.clip = ClipBackbone(size, self.context)
         self.neck, self.decoder, self.proj = Neck(size), Decoder(size), Projector(size)
         self.enlarge = Cubic(image_size // 4, image_size)
         self.total = 1 + sum(p.numel() for p in self.parameters())  # CLIP's temperature never reaches a mask
@@ -89,7 +91,7 @@ class Cris(Promptable):
 
         Padded to the context, so that the states of sentences alone can be put together, and an export has one length.
         """
-        ids, mask = with_room(input_ids, attention_mask, self.text_prompts, self.tokenizer.context)
+        ids, mask = with_room(input_ids, attention_mask, self.text_prompts, self.context)
         with seeing(context) if context is not None else nullcontext():
             words, sentence = self.clip.words(ids)
         heard = torch.ones_like(mask) if self.padding_counts else mask

@@ -8,7 +8,7 @@ from torch import nn
 from ....deploy.errors import UserError
 from ..grafts import graft
 from ..prompts import Conditional, Mapped, Place
-from ..tunevlseg import CocoopOptions, CoopOptions, check_room, depth_within, projections, text_contexts
+from ..tunevlseg import CocoopOptions, CoopOptions, depth_within, make_room, projections, text_contexts
 from .cris import Cris
 from .projector import CrisUpsampler
 from .sizes import CrisSize
@@ -62,8 +62,8 @@ def plant(model: Cris, learner: Any, options: CoopOptions) -> None:
     what block k + 1 returns, so that depth 0 is set twice.
     """
     depth, tokens, _ = learner.contexts.shape
-    check_room(model, tokens)
-    model.learner, model.text_prompts = learner, tokens
+    make_room(model, tokens)
+    model.learner = learner
     graft(model, "clip.token_embedding", Place(learner, "text", 0))
     late = options.fidelity == "released"
     for k in range(0 if late else 1, depth):

@@ -43,7 +43,7 @@ def load_cris(size: str, weights: str | None = None, image_size: int | None = No
 def _from_folder(folder: Path, size: str, image_size: int) -> Cris:
     holds = _holds(folder, size)
     geometry = CRIS_SIZES[size]
-    tokenizer = Tokenizer.load(folder / TOKENIZER)
+    tokenizer = Tokenizer.load(folder / TOKENIZER).cut_to()
     if tokenizer.end != geometry.vocabulary - 1:
         raise UserError(
             f"the tokenizer in {folder} ends sentences with {tokenizer.end}, this CRIS with {geometry.vocabulary - 1}: "
