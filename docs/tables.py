@@ -41,11 +41,16 @@ def base() -> str:
     return table(["figure", "reached", "goal"], lines)
 
 
-def latency() -> str:
+def latency(method: str) -> str:
     """Ratios of interleaved pairs, wall clock, on one thread and on two: the newest row of each measurement."""
-    newest = {(row["measurement"], row["threads"]): row for row in rows("export") if row["clock"] == "wall"}
+    found = [row for row in rows("export") if (row["method"], row["clock"]) == (method, "wall")]
+    newest = {(row["measurement"], row["threads"]): row for row in found}
     lines = [
-        [what, newest[what, "1"]["goal"], *(interval(newest.get((what, threads))) for threads in "12")]
+        [
+            what,
+            next(row["goal"] for row in found if row["measurement"] == what),
+            *(interval(newest.get((what, threads))) for threads in "12"),
+        ]
         for what in dict.fromkeys(what for what, _ in newest)
     ]
     return table(["ratio", "goal, at most", "one thread", "two threads"], lines)
@@ -205,7 +210,8 @@ TABLES: dict[str, Callable[[], str]] = {
     "inside": inside,
     "int8": int8,
     "int8_dice": int8_dice,
-    "latency": latency,
+    "latency": partial(latency, "clipseg/dense-vl"),
+    "latency-prompts": partial(latency, "clipseg/coop"),
     "lga": lga,
     "lga-accuracy": lga_accuracy,
     "lga-pairs": lga_pairs,

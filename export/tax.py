@@ -211,11 +211,12 @@ def main(words: Sequence[str] | None = None) -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("csv", type=Path, help="file to append to")
+    parser.add_argument("--method", default=Setting.method, help="the adapted model")
     parser.add_argument("--threads", type=int, default=1, help="of every arm")
     parser.add_argument("--rounds", type=int, default=Setting.rounds, help="pairs")
     parser.add_argument("--folds", default=Setting.folds, help="measure, all or none")
-    options = parser.parse_args(words)
-    measure_all(options.csv, Setting(threads=options.threads, rounds=options.rounds, folds=options.folds))
+    options = vars(parser.parse_args(words))
+    measure_all(options.pop("csv"), Setting(**options))
 
 
 if __name__ == "__main__":
