@@ -3,6 +3,8 @@
 A further engine is a file in `engines/` with a `KIND`, and one line in `ENGINES` below.
 """
 
+import ctypes
+import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -81,7 +83,15 @@ def _open_all(kind: Kind, wanted: Sequence[Part]) -> list[Engine]:
         with ThreadPoolExecutor(len(wanted)) as pool:
             engines = list(pool.map(opened, wanted) if kind.at_once else map(opened, wanted))
         undo.pop_all()
+    _give_back()
     return engines
+
+
+def _give_back() -> None:
+    """Let glibc return what opening has freed, which it keeps for each of the threads."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:
+        trim(0)
 
 
 __all__ = ("AUTO", "ENGINES", "Arrays", "Engine", "available_engines", "choose_engine", "open_engines")

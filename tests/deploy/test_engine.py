@@ -1,6 +1,9 @@
+import platform
+import resource
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -88,6 +91,24 @@ def test_parts_are_opened_at_once_where_the_engine_allows_it(toy_bundle, monkeyp
     monkeypatch.setitem(engine.ENGINES, "onnxruntime", Kind("onnxruntime", opener, lambda: None, at_once=True))
     opened = open_engines(toy_bundle, Manifest.load(toy_bundle), "onnxruntime")
     assert [(part, one.name) for part, one in opened.items()] == [(part, part) for part in ("image", "text", "decoder")]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc keeps it, and gives it back when told")
+def test_what_opening_freed_goes_back_to_the_system(toy_bundle, monkeypatch):
+    kept = []
+
+    def opener(part):
+        blocks = [bytes(100_000) for _ in range(500)]
+        kept.append(blocks[::50])  # holes between them, which no thread gives back by itself
+        return SimpleNamespace(name=part.name, close=lambda: None)
+
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+    monkeypatch.setitem(engine.ENGINES, "onnxruntime", Kind("onnxruntime", opener, lambda: None, at_once=True))
+    before = resident()
+    open_engines(toy_bundle, Manifest.load(toy_bundle), "onnxruntime")
+    assert resident() - before < 20  # MiB, of 50 to 140
 
 
 @pytest.mark.parametrize("at_once", [False, True])
