@@ -181,18 +181,28 @@ def _make_partial(dest: Path) -> Path:
 
 
 def _check_free(dest: Path, marker: str, overwrite: bool) -> None:
-    if not dest.exists():
+    if not (names := _names(dest)):
         return
-    if not dest.is_dir():
-        raise UserError(f"{dest} is a file, expected a folder to write: choose another name")
-    if not any(dest.iterdir()):
-        return
-    if not (dest / marker).is_file():
+    if marker not in names:
         raise UserError(
             f"{dest} exists and is not ours (it holds no {marker}), so it is never deleted: choose another name"
         )
     if not overwrite:
         raise UserError(f"{dest} exists already: choose another name, or ask for it to be overwritten")
+
+
+def _names(dest: Path) -> list[str]:
+    """Return what a folder holds, all of one moment: another process may put a new one in its place meanwhile."""
+    while dest.exists():
+        try:
+            before, names = dest.stat(), os.listdir(dest)
+            if os.path.samestat(before, dest.stat()):
+                return names
+        except FileNotFoundError:
+            continue
+        except NotADirectoryError:
+            raise UserError(f"{dest} is a file, expected a folder to write: choose another name") from None
+    return []
 
 
 def _place(partial: Path, dest: Path, marker: str, overwrite: bool) -> None:

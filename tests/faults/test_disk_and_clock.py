@@ -159,6 +159,45 @@ def test_two_exports_to_one_bundle(trained_run, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
+def test_a_folder_that_steps_aside_while_it_is_looked_at_is_no_file(tmp_path, monkeypatch):
+    """Another process swaps its own into place at the worst moment."""
+    dest, aside, looks, exists = tmp_path / "dest", tmp_path / "aside", [], Path.exists
+    with atomic_folder(dest, "run.json") as folder:
+        (folder / "run.json").write_text("first")
+
+    def late(path):
+        looks.extend([path] * (path == dest))
+        if path == dest and len(looks) == 2:
+            aside.rename(dest)
+        found = exists(path)
+        if path == dest and len(looks) == 1:
+            dest.rename(aside)
+        return found
+
+    monkeypatch.setattr(Path, "exists", late)
+    with atomic_folder(dest, "run.json", overwrite=True) as folder:
+        (folder / "run.json").write_text("ours")
+    assert (dest / "run.json").read_text() == "ours" and len(looks) > 2
+
+
+def test_names_that_another_process_is_deleting_are_read_again(tmp_path, monkeypatch):
+    dest, aside, names = tmp_path / "dest", tmp_path / "aside", os.listdir
+    with atomic_folder(dest, "run.json") as folder:
+        (folder / "run.json").write_text("first")
+
+    def late(path):
+        if path != dest or aside.exists():
+            return names(path)
+        dest.rename(aside)
+        shutil.copytree(aside, dest)
+        return ["b"]  # without the marker: a folder of strangers, it would seem
+
+    monkeypatch.setattr(os, "listdir", late)
+    with atomic_folder(dest, "run.json", overwrite=True) as folder:
+        (folder / "run.json").write_text("ours")
+    assert aside.exists() and (dest / "run.json").read_text() == "ours"
+
+
 def test_a_folder_that_appears_between_the_look_and_the_rename_is_kept(tmp_path, monkeypatch):
     dest, replace = tmp_path / "dest", os.replace
 
