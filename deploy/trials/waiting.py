@@ -4,7 +4,6 @@
 text part. All ways run in every round, the order drawn anew; ratios are to sleeping at once.
 """
 
-import random
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from ..drawn import draw_cases
@@ -21,8 +19,8 @@ from ..engines.ort import WAITING, onnxruntime, options
 from ..segmenter import Segmenter
 from ..stats import paired_ratio
 from .figure import Figure, write
+from .overhead import times
 
-WARMUP = 2
 CALLERS = 4
 SLEEP = "sleep at once"
 SPIN, STOP = "session.intra_op.spin_duration_us", "session.force_spinning_stop"
@@ -45,19 +43,6 @@ def calls_of(bundle: Path, inputs: dict[str, Arrays], threads: int) -> dict[str,
         return lambda: session.run(None, inputs[part])
 
     return {part: {way: call(part, way) for way in WAYS} for part in inputs}
-
-
-def times(calls: dict[str, Call], rounds: int) -> dict[str, list[float]]:
-    """Return seconds of each call in each round."""
-    draw = random.Random(0)
-    taken: dict[str, list[float]] = {name: [] for name in calls}
-    for turn in range(WARMUP + rounds):
-        for name in draw.sample(list(calls), len(calls)):
-            start = perf_counter()
-            calls[name]()
-            if turn >= WARMUP:
-                taken[name].append(perf_counter() - start)
-    return taken
 
 
 def at_once(call: Call) -> Call:
